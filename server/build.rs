@@ -1,0 +1,2 @@
+//! Compiles the storage format.
+fn main() {}

@@ -1,0 +1,211 @@
+//! What a decision does to durable state and to replay memory, and nothing else.
+//!
+//! A change is an absolute post-image: absorbing it twice is absorbing it once. Each noun has
+//! its range of tags, the same as on the wire; a tag is never reused, as logs keep them:
+//!
+//! | tags | noun |
+//! |---|---|
+//! | 1..=9 | the machine itself and replay memory |
+//! | 10..=29 | lease |
+//! | 30..=49 | record |
+//! | 50..=69 | idempotency key |
+//! | 70..=99 | queue |
+//! | 100..=129 | event |
+
+use alloc::{sync::Arc, vec::Vec};
+
+use crate::{
+    refusal::LeaseEnd,
+    types::{Holder, LeaseId, Namespace, RequestHash, RequestMark, Revision, Target, Token, Ttl},
+};
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Tag 1: the machine was opened, its counter stands here. Durable.
+    Started {
+        /// Where tokens go on from.
+        revision: Revision,
+    },
+    /// Tag 2: an effect to be told again when its request is repeated. Replay memory.
+    RequestRemembered(Arc<RequestRemembered>),
+    /// Tag 3: a request that must not take effect any more. Replay memory.
+    RequestAbandoned {
+        /// Whose.
+        id: RequestHash,
+        /// When.
+        revision: Revision,
+    },
+    /// Tag 10: a lease is held. Durable; the whole row.
+    LeaseGranted(Arc<LeaseGranted>),
+    /// Tag 11: a lease is no more. Durable: the row goes. Replay memory: how it ended.
+    LeaseEnded(Arc<LeaseEnded>),
+}
+
+/// A lease, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseGranted {
+    /// Where.
+    pub namespace: Namespace,
+    /// Its id.
+    pub lease_id: LeaseId,
+    /// Its token and the revision of this change.
+    pub token: Token,
+    /// Who holds it.
+    pub holder: Holder,
+    /// What it is for.
+    pub target: Target,
+    /// How long it lasts without renewal.
+    pub ttl: Ttl,
+    /// The request that asked for it.
+    pub request: Option<RequestMark>,
+}
+
+/// The end of a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseEnded {
+    /// Where.
+    pub namespace: Namespace,
+    /// Its id.
+    pub lease_id: LeaseId,
+    /// Its token.
+    pub token: Token,
+    /// The revision of this change.
+    pub revision: Revision,
+    /// How.
+    pub end: LeaseEnd,
+    /// The request that had asked for the lease.
+    pub request: Option<RequestMark>,
+}
+
+/// An effect that is not visible in a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestRemembered {
+    /// Whose.
+    pub mark: RequestMark,
+    /// When.
+    pub revision: Revision,
+    /// What to tell again.
+    pub effect: Effect,
+}
+
+/// What a remembered request had achieved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It released its lease.
+    Released,
+    /// It took a lease away.
+    ForceReleased {
+        /// From whom.
+        holder: Holder,
+    },
+    /// A transaction; the effects of its operations.
+    Transacted(Vec<Effect>),
+    /// It acquired a lease within a transaction.
+    Acquired {
+        /// The lease.
+        lease_id: LeaseId,
+        /// Its token.
+        token: Token,
+    },
+}
+
+/// The key of a durable row: one per thing that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RowKey {
+    /// A lease.
+    Lease(Namespace, Token),
+}
+
+/// What a change leaves in the durable state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trace {
+    /// A row that never was before.
+    Created(RowKey),
+    /// A row that may have been before.
+    Written(RowKey),
+    /// A row that is gone.
+    Removed(RowKey),
+    /// Nothing: the change is about replay memory or the counter alone.
+    None,
+}
+
+/// The changes of one command: they become visible together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// The last revision taken; those of the changes end here.
+    pub commit: Revision,
+    /// In the order decided; never empty.
+    pub changes: Vec<Change>,
+}
+
+// === impl Change ===
+
+impl Change {
+    /// The tag under which the log and the state keep it.
+    #[must_use]
+    pub const fn tag(&self) -> u32 {
+        match self {
+            Self::Started { .. } => 1,
+            Self::RequestRemembered(_) => 2,
+            Self::RequestAbandoned { .. } => 3,
+            Self::LeaseGranted(_) => 10,
+            Self::LeaseEnded(_) => 11,
+        }
+    }
+
+    /// The revision it took.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        match self {
+            Self::Started { revision } | Self::RequestAbandoned { revision, .. } => *revision,
+            Self::RequestRemembered(remembered) => remembered.revision,
+            Self::LeaseGranted(granted) => granted.token.revision(),
+            Self::LeaseEnded(ended) => ended.revision,
+        }
+    }
+
+    /// What it leaves in the durable state.
+    #[must_use]
+    pub fn trace(&self) -> Trace {
+        match self {
+            Self::Started { .. } | Self::RequestRemembered(_) | Self::RequestAbandoned { .. } => {
+                Trace::None
+            }
+            Self::LeaseGranted(granted) => {
+                Trace::Created(RowKey::Lease(granted.namespace.clone(), granted.token))
+            }
+            Self::LeaseEnded(ended) => {
+                Trace::Removed(RowKey::Lease(ended.namespace.clone(), ended.token))
+            }
+        }
+    }
+
+    /// An upper bound of its size in the log, bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Started { .. } | Self::RequestAbandoned { .. } => 48,
+            Self::RequestRemembered(remembered) => 64 + remembered.effect.weight(),
+            Self::LeaseGranted(granted) => {
+                160 + granted.namespace.as_str().len()
+                    + granted.target.resource.as_str().len()
+                    + granted.holder.as_str().len()
+            }
+            Self::LeaseEnded(ended) => 128 + ended.namespace.as_str().len(),
+        }
+    }
+}
+
+impl Effect {
+    /// An upper bound of its size in the log, bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Released => 16,
+            Self::ForceReleased { holder } => 16 + holder.as_str().len(),
+            Self::Transacted(effects) => 16 + effects.iter().map(Self::weight).sum::<usize>(),
+            Self::Acquired { .. } => 48,
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Every bound of the machine, with the relations between them checked at compile time.
+
+/// First number that is not a revision: JSON and SQL hold smaller ones exactly.
+pub const REVISION_END: u64 = 1 << 53;
+
+/// Characters of a namespace.
+pub const NAMESPACE_CHARS_MAX: usize = 128;
+/// Bytes of a resource name.
+pub const RESOURCE_BYTES_MAX: usize = 512;
+/// Segments of a resource name.
+pub const RESOURCE_DEPTH_MAX: usize = 32;
+/// Characters of a holder.
+pub const HOLDER_CHARS_MAX: usize = 256;
+/// Characters of a request id.
+pub const REQUEST_ID_CHARS_MAX: usize = 128;
+
+/// Fences of one operation.
+pub const FENCES_MAX: usize = 16;
+/// Targets of one lease.
+pub const TARGETS_MAX: usize = 1;
+/// Leases of one renewal.
+pub const RENEWALS_MAX: usize = 1_000;
+/// Leases of one page.
+pub const PAGE_MAX: usize = 1_000;
+/// Leases of one page when the caller doesn't say.
+pub const PAGE_DEFAULT: usize = 100;
+/// Operations of one transaction.
+pub const OPERATIONS_MAX: usize = 256;
+/// Holders told in a refusal.
+pub const HOLDERS_TOLD_MAX: usize = 8;
+/// Holders shown for one resource.
+pub const HOLDERS_SHOWN_MAX: usize = 64;
+/// Place in a queue beyond which it is no longer counted.
+pub const POSITION_MAX: usize = 1_000;
+
+/// Shortest ttl of a lease.
+pub const TTL_MS_MIN: u64 = 1_000;
+/// Longest ttl of a lease.
+pub const TTL_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+/// Ttl of a lease when the caller doesn't say.
+pub const TTL_MS_DEFAULT: u64 = 30_000;
+/// Longest wait of one call.
+pub const WAIT_MS_MAX: u64 = 50_000;
+/// Longest time a detached waiter keeps its place.
+pub const KEEP_MS_MAX: u64 = 60_000;
+/// The same when the caller doesn't say.
+pub const KEEP_MS_DEFAULT: u64 = 10_000;
+/// Highest priority, and the lowest with the sign turned.
+pub const PRIORITY_ABS_MAX: u8 = 100;
+
+/// How long effects, ended leases and abandoned ids are remembered.
+pub const MEMORY_MS: u64 = 60_000;
+/// Age beyond which an unknown request id is not executed.
+pub const FORGOTTEN_AGE_MS: u64 = 30_000;
+
+/// Grants, expiries or ends carried out in one slice.
+pub const SLICE_MAX: usize = 1_000;
+/// The most a step charges to volatile machine time; more is a stall.
+pub const CHARGE_MS_MAX: u64 = 600;
+/// The longest pause between ticks while a volatile deadline exists.
+pub const TICK_MS_MAX: u64 = 100;
+
+/// Bytes of a value kept inline.
+pub const BODY_INLINE_MAX: usize = 4 * 1024;
+
+/// Caps of one namespace, and of the whole machine, as configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quotas {
+    /// Namespaces with anything in them.
+    pub namespaces: u64,
+    /// Leases of one namespace, waiters included, as each may become a lease.
+    pub leases: u64,
+    /// Waiters of one namespace.
+    pub waiters: u64,
+    /// Bytes of names and other durable content of one namespace.
+    pub bytes: u64,
+    /// Bytes of replay memory, all namespaces together.
+    pub memory_bytes: u64,
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Self {
+            namespaces: 4_096,
+            leases: 4_000_000,
+            waiters: 1_000_000,
+            bytes: 4 << 30,
+            memory_bytes: 256 << 20,
+        }
+    }
+}
+
+const _: () = assert!(TTL_MS_DEFAULT >= TTL_MS_MIN && TTL_MS_DEFAULT <= TTL_MS_MAX);
+const _: () = assert!(TTL_MS_MAX <= u32::MAX as u64, "a ttl is kept in 32 bits");
+const _: () = assert!(TTL_MS_MIN > CHARGE_MS_MAX, "one step can never use up a whole ttl");
+const _: () = assert!(TICK_MS_MAX < CHARGE_MS_MAX, "a punctual tick is never a stall");
+const _: () = assert!(KEEP_MS_DEFAULT <= KEEP_MS_MAX);
+const _: () = assert!(
+    FORGOTTEN_AGE_MS * 2 <= MEMORY_MS,
+    "an id young enough to be executed when unknown can't have been forgotten"
+);
+const _: () = assert!(PAGE_DEFAULT <= PAGE_MAX);
+const _: () = assert!(HOLDERS_TOLD_MAX <= HOLDERS_SHOWN_MAX);

@@ -1,0 +1,109 @@
+//! What comes out of the machine when the answer is no: the closed list of states of the
+//! world that keep a command from taking effect, each with its facts.
+//!
+//! Order of checks, part of the contract: replay, fence, existence, state, quota.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use crate::{
+    reply::HolderInfo,
+    types::{Holder, ResourceName, Token},
+};
+
+/// Why a command had no effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The request id was used before for a different request.
+    RequestIdReused,
+    /// The request id is unknown and too old to be executed.
+    RequestIdForgotten,
+    /// The call with this request id was abandoned.
+    CancelledWait,
+    /// A fence's token is not current.
+    StaleFence(Box<StaleFence>),
+    /// The thing named doesn't exist.
+    NotFound,
+    /// The lease has ended.
+    LeaseLost {
+        /// How.
+        end: LeaseEnd,
+        /// The token it had.
+        token: Token,
+    },
+    /// The token is not that of this lease.
+    NotHolder,
+    /// The resource is held, or earlier waiters are first.
+    Held(Box<Held>),
+    /// The wait ended, the place is kept.
+    StillWaiting(Box<Held>),
+    /// A cap is reached.
+    Quota {
+        /// Which.
+        cap: Cap,
+        /// Its value.
+        maximum: u64,
+    },
+    /// An operation of a transaction was refused, and with it the whole.
+    Operation {
+        /// Which, from 0.
+        index: u32,
+        /// Why.
+        refusal: Box<Refusal>,
+    },
+    /// An operation of a transaction had already been done, so it has no effect of its own.
+    AlreadyDone,
+}
+
+/// How a lease came to an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseEnd {
+    /// Its holder released it.
+    Released,
+    /// It was not renewed in time.
+    Expired,
+    /// An administrator took it away.
+    Forced,
+}
+
+/// Which fence failed, and what is current.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaleFence {
+    /// Index of the fence.
+    pub index: u32,
+    /// The resource it names.
+    pub resource: ResourceName,
+    /// The token presented.
+    pub presented: Token,
+    /// The newest current token and its holder; `None`: nobody holds it.
+    pub current: Option<(Token, Holder)>,
+}
+
+/// Who stands in the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The resource.
+    pub resource: ResourceName,
+    /// Holders, oldest first, at most [`crate::limits::HOLDERS_TOLD_MAX`].
+    pub holders: Vec<HolderInfo>,
+    /// How many there are in all.
+    pub holder_count: u32,
+    /// How many wait before the caller, at most [`crate::limits::POSITION_MAX`].
+    pub queue_position: u32,
+    /// How long this call waited.
+    pub waited_ms: u64,
+}
+
+/// A cap of a namespace or of the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cap {
+    /// Namespaces with anything in them.
+    Namespaces,
+    /// Leases of the namespace.
+    Leases,
+    /// Waiters of the namespace.
+    Waiters,
+    /// Bytes of the namespace.
+    Bytes,
+    /// Bytes of replay memory.
+    Memory,
+}

@@ -1,0 +1,363 @@
+//! The words of the machine: validated newtypes that can only hold legal values.
+//!
+//! Owns what a name, an id, a token and a span of time may look like. The edge parses into
+//! these; past the edge nothing is checked again.
+
+use alloc::{format, string::String, sync::Arc};
+use core::fmt;
+
+use crate::limits;
+
+/// Why a text is not a legal name: what was expected, and what was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flaw {
+    /// In words for the caller, lower case, no full stop.
+    pub description: String,
+    /// True when the only fault is the size.
+    pub too_large: bool,
+}
+
+/// A namespace: 1..=128 characters of `[A-Za-z0-9._-]`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Namespace(Arc<str>);
+
+/// The name of a resource: a `/`-path of 1..=512 bytes and at most 32 segments.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResourceName(Arc<str>);
+
+/// Who acts: a stable agent name of 1..=256 characters.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Holder(Arc<str>);
+
+/// The id of a lease: 128 random bits, drawn outside the machine.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseId(pub [u8; 16]);
+
+/// 128-bit hash of namespace, principal and request id: the identity of a logical call.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestHash(pub [u8; 16]);
+
+/// 128-bit hash of the decoded command without its wait and age.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandHash(pub [u8; 16]);
+
+/// What replay memory knows a request by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestMark {
+    /// Who asks: the logical call.
+    pub id: RequestHash,
+    /// What was asked.
+    pub command: CommandHash,
+}
+
+/// A revision: the one counter behind tokens, versions and offsets. Below 2^53.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(pub u64);
+
+/// A fencing token: the revision of a grant. Never 0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// Volatile machine time: monotonic milliseconds since the start of this process, less
+/// whatever was not charged.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ms(pub u64);
+
+/// The times a decision may know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Volatile machine time: leases and waits.
+    pub ms: Ms,
+}
+
+/// One call of one caller, numbered by the server; never 0, never logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// How a lease shares its resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mode {
+    /// Nobody else holds the resource.
+    Exclusive,
+    /// Any number of shared leases, no exclusive one.
+    Shared,
+}
+
+/// What a lease is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The resource.
+    pub resource: ResourceName,
+    /// How it is to be shared.
+    pub mode: Mode,
+}
+
+/// Lease time to live, 1 s to 24 h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ttl(u32);
+
+/// Priority of a waiter, -100..=100; higher goes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Priority(i8);
+
+// === parsing ===
+
+fn flaw(description: String) -> Flaw {
+    Flaw { description, too_large: false }
+}
+
+fn bounded(text: &str, what: &str, length: usize, maximum: usize, unit: &str) -> Result<(), Flaw> {
+    if text.is_empty() {
+        return Err(flaw(format!("{what} is required")));
+    }
+    if length > maximum {
+        let description =
+            format!("{what} may have at most {maximum} {unit}, this one has {length}");
+        return Err(Flaw { description, too_large: true });
+    }
+    Ok(())
+}
+
+fn without_control(text: &str, what: &str) -> Result<(), Flaw> {
+    match text.chars().find(|c| c.is_control()) {
+        None => Ok(()),
+        Some(c) => Err(flaw(format!("{what} may not have control characters, found {c:?}"))),
+    }
+}
+
+// === impl Namespace ===
+
+impl Namespace {
+    /// Parses a namespace.
+    ///
+    /// # Errors
+    /// Says what is not legal about it.
+    pub fn parse(text: &str) -> Result<Self, Flaw> {
+        let length = text.chars().count();
+        bounded(text, "a namespace", length, limits::NAMESPACE_CHARS_MAX, "characters")?;
+        match text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))) {
+            None => Ok(Self(text.into())),
+            Some(c) => Err(flaw(format!(
+                "a namespace has only letters, digits, `.`, `_`, `-`; found {c:?}"
+            ))),
+        }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Namespace {
+    fn default() -> Self {
+        Self("default".into())
+    }
+}
+
+// === impl ResourceName ===
+
+impl ResourceName {
+    /// Parses the name of a resource.
+    ///
+    /// # Errors
+    /// Says what is not legal about it.
+    pub fn parse(text: &str) -> Result<Self, Flaw> {
+        bounded(text, "a resource name", text.len(), limits::RESOURCE_BYTES_MAX, "bytes")?;
+        without_control(text, "a resource name")?;
+        let mut depth = 0;
+        for segment in text.split('/') {
+            depth += 1;
+            if segment.is_empty() {
+                return Err(flaw(String::from(
+                    "a resource name may not begin or end with `/` or have an empty segment",
+                )));
+            }
+            if matches!(segment, "." | "..") {
+                return Err(flaw(format!("`{segment}` may not be a segment of a resource name")));
+            }
+        }
+        if depth > limits::RESOURCE_DEPTH_MAX {
+            let maximum = limits::RESOURCE_DEPTH_MAX;
+            let description = format!(
+                "a resource name may have at most {maximum} segments, this one has {depth}"
+            );
+            return Err(Flaw { description, too_large: true });
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+// === impl Holder ===
+
+impl Holder {
+    /// Parses a holder's name.
+    ///
+    /// # Errors
+    /// Says what is not legal about it.
+    pub fn parse(text: &str) -> Result<Self, Flaw> {
+        let length = text.chars().count();
+        bounded(text, "a holder", length, limits::HOLDER_CHARS_MAX, "characters")?;
+        without_control(text, "a holder")?;
+        Ok(Self(text.into()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+// === impl Token ===
+
+impl Token {
+    /// A token from the wire.
+    ///
+    /// # Errors
+    /// When it is 0 or not below 2^53.
+    pub fn parse(token: u64) -> Result<Self, Flaw> {
+        if token == 0 {
+            return Err(flaw(String::from("a token is required, and never 0")));
+        }
+        if token >= limits::REVISION_END {
+            return Err(flaw(format!("a token is below 2^53, found {token}")));
+        }
+        Ok(Self(token))
+    }
+
+    /// The revision that this token is.
+    #[must_use]
+    pub const fn revision(self) -> Revision {
+        Revision(self.0)
+    }
+}
+
+// === impl Ttl ===
+
+impl Ttl {
+    /// A ttl in milliseconds, 1,000..=86,400,000.
+    ///
+    /// # Errors
+    /// When it is outside its bounds.
+    pub fn parse(ms: u64) -> Result<Self, Flaw> {
+        match u32::try_from(ms) {
+            Ok(short) if (limits::TTL_MS_MIN..=limits::TTL_MS_MAX).contains(&ms) => Ok(Self(short)),
+            _ => Err(flaw(format!(
+                "a ttl is {}..{} ms, found {ms}",
+                limits::TTL_MS_MIN,
+                limits::TTL_MS_MAX
+            ))),
+        }
+    }
+
+    /// In milliseconds.
+    #[must_use]
+    pub const fn ms(self) -> u64 {
+        self.0 as u64
+    }
+}
+
+// === impl Priority ===
+
+impl Priority {
+    /// A priority, -100..=100.
+    ///
+    /// # Errors
+    /// When it is outside its bounds.
+    pub fn parse(priority: i32) -> Result<Self, Flaw> {
+        match i8::try_from(priority) {
+            Ok(short) if short.unsigned_abs() <= limits::PRIORITY_ABS_MAX => Ok(Self(short)),
+            _ => Err(flaw(format!("a priority is -100..100, found {priority}"))),
+        }
+    }
+
+    /// The number.
+    #[must_use]
+    pub const fn get(self) -> i8 {
+        self.0
+    }
+}
+
+// === impl Ms ===
+
+impl Ms {
+    /// This instant, `ms` later. Saturates.
+    #[must_use]
+    pub const fn plus(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// Milliseconds from `earlier` to this instant, 0 when it is not earlier.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+// === impl Revision ===
+
+impl Revision {
+    /// The one after this.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+// === texts ===
+
+macro_rules! shows_text {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
+}
+shows_text!(Namespace, ResourceName, Holder);
+
+macro_rules! shows_hex {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    )*};
+}
+shows_hex!(LeaseId, RequestHash, CommandHash);
+
+macro_rules! shows_number {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+    )*};
+}
+shows_number!(Revision, Token, Ms);
