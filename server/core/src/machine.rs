@@ -104,6 +104,8 @@ impl Machine {
         for (_, due) in state.deadlines.due(now.ms).take(limits::SLICE_MAX) {
             match due {
                 Due::Lease(lease) => lease::end::expire(state, now.ms, lease, &mut draft),
+                // What has just run out is given away before a wait of the same moment ends.
+                Due::Wait(_) if !draft.decision.changes.is_empty() => {}
                 Due::Wait(waiter) => lease::wait::end_waits(state, now.ms, waiter, &mut draft),
                 Due::Keep(waiter) => draft.motion(Motion::WaiterDropped { waiter }),
             }
