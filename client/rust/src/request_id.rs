@@ -1,0 +1,28 @@
+//! Identities of logical calls. Owns how they are minted; keeps none of them.
+
+use crate::Error;
+
+/// 128 random bits as 32 hexadecimal digits.
+pub(crate) fn mint() -> Result<String, Error> {
+    let mut bits = [0_u8; 16];
+    getrandom::fill(&mut bits).map_err(|cause| {
+        Error::usage(
+            format!("expected random bits for a request id, found none: {cause}"),
+            "give a request_id of your own",
+        )
+    })?;
+    Ok(hex::encode(bits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mint;
+
+    #[test]
+    fn ids_are_32_hexadecimal_digits_and_differ() {
+        let (one, other) = (mint().unwrap(), mint().unwrap());
+        assert_eq!(one.len(), 32);
+        assert!(one.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        assert_ne!(one, other);
+    }
+}
