@@ -9,8 +9,11 @@ use tonic::transport::Channel;
 use crate::{
     Acquire, Client, Error, ForceRelease, List, Mode, Release, Renewal,
     facts::{present_text, present_token},
-    request_id,
+    request_id::new_request_id,
 };
+
+/// The server ends a wait 250 ms before the deadline; the way back takes time too.
+const WAIT_MARGIN: Duration = Duration::from_secs(1);
 
 /// A lease that this caller holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,7 +146,10 @@ impl Client {
         let request_id = given_or_minted(wish.request_id.clone())?;
         let (resource, holder) = (wish.resource.clone(), wish.holder.clone());
         // The deadline lies beyond the wait, so that the server answers first.
-        let deadline = self.timeout().saturating_add(wish.effective_wait());
+        let deadline = match wish.effective_wait() {
+            Duration::ZERO => self.timeout(),
+            wait => wait.saturating_add(self.timeout().max(WAIT_MARGIN)),
+        };
         let request = self.request(wish.into_wire(request_id.clone()), deadline);
         let reply = self
             .finish(deadline, self.leases().acquire_lease(request))
@@ -345,7 +351,7 @@ impl Client {
 // === from the wire ===
 
 fn given_or_minted(request_id: Option<String>) -> Result<String, Error> {
-    request_id.map_or_else(request_id::mint, Ok)
+    request_id.map_or_else(new_request_id, Ok)
 }
 
 fn renewed_from_wire(result: v1::RenewLeaseResult) -> Result<Renewed, Error> {

@@ -58,4 +58,5 @@ pub use lease::{
     Abandoned, Check, ForceReleased, Holders, Lease, LeaseInfo, Page, Released, Renewed,
 };
 pub use request::{Acquire, ForceRelease, List, Mode, Release, Renewal};
+pub use request_id::new_request_id;
 pub use singletrack_proto::{Reason, Retry};

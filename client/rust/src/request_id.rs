@@ -2,8 +2,14 @@
 
 use crate::Error;
 
-/// 128 random bits as 32 hexadecimal digits.
-pub(crate) fn mint() -> Result<String, Error> {
+/// A new identity for a logical call: 128 random bits as 32 hexadecimal digits.
+///
+/// The calls that need one mint it themselves. Mint it before the call to be able to abandon
+/// or repeat one that never came back.
+///
+/// # Errors
+/// When the operating system has no random bits.
+pub fn new_request_id() -> Result<String, Error> {
     let mut bits = [0_u8; 16];
     getrandom::fill(&mut bits).map_err(|cause| {
         Error::usage(
@@ -16,11 +22,11 @@ pub(crate) fn mint() -> Result<String, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::mint;
+    use super::new_request_id;
 
     #[test]
     fn ids_are_32_hexadecimal_digits_and_differ() {
-        let (one, other) = (mint().unwrap(), mint().unwrap());
+        let (one, other) = (new_request_id().unwrap(), new_request_id().unwrap());
         assert_eq!(one.len(), 32);
         assert!(one.bytes().all(|digit| digit.is_ascii_hexdigit()));
         assert_ne!(one, other);

@@ -1,5 +1,7 @@
 //! What the client sends and what it makes of the answers, against a fake server.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "../../../tests/support/fake.rs"]
 mod fake;
 
@@ -92,12 +94,12 @@ async fn without_a_namespace_no_metadata_is_sent() {
 async fn the_deadline_of_a_waiting_call_lies_beyond_its_wait() {
     let (fake, client) = started().await;
     for (wait, least) in [
-        (Duration::ZERO, Duration::from_secs(1)),
+        (Duration::ZERO, Duration::from_millis(200)),
         (Duration::from_secs(20), Duration::from_secs(21)),
         (Duration::from_secs(600), MAX_WAIT + Duration::from_secs(1)),
     ] {
         fake.say(granted(1));
-        let client = client.with_timeout(Duration::from_secs(1));
+        let client = client.with_timeout(Duration::from_millis(200));
         client.acquire(Acquire::new("r", "ada").wait(wait)).await.unwrap();
         assert_eq!(fake.asked().remove(0).timeout, Some(least));
     }
@@ -118,10 +120,10 @@ async fn each_logical_call_has_its_own_request_id() {
         client.force_release(ForceRelease::new("r", 1)).await.unwrap();
     }
     for asked in fake.asked() {
-        match asked.operation {
-            Operation::ReleaseLease(request) => ids.push(request.request_id),
-            Operation::ForceReleaseLease(request) => ids.push(request.request_id),
-            _ => {}
+        if let Operation::ReleaseLease(request) = asked.operation {
+            ids.push(request.request_id);
+        } else if let Operation::ForceReleaseLease(request) = asked.operation {
+            ids.push(request.request_id);
         }
     }
     assert!(ids.iter().all(|id| id.len() == 32), "{ids:?}");
