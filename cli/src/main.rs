@@ -1,2 +1,83 @@
-//! .
-fn main() {}
+//! The `singletrack` command: runs the server and does to it what a person does.
+//!
+//! Owns parsing, dispatch and exit codes. Every command that talks to a server goes through
+//! the client crate; none speaks gRPC itself.
+
+mod args;
+mod duration;
+mod exit;
+mod lease;
+mod output;
+mod serve;
+mod status;
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::{CommandFactory as _, Parser as _};
+use singletrack::Client;
+
+use crate::{
+    args::{Cli, ClientArgs, Command, LeaseCommand},
+    exit::{Exit, Failure},
+};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version arrive as errors too, meant for stdout.
+            let _ = error.print();
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+            return exit.into();
+        }
+    };
+    match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Status { client } => run_client(&client, None),
+        Command::Lease { client, command } => run_client(&client, Some(&command)),
+        Command::Completions { shell } => {
+            // Into memory first: the generator would panic at a closed pipe.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "singletrack", &mut script);
+            let result = io::stdout().lock().write_all(&script).map_err(Failure::from);
+            end(result, args::Format::Table)
+        }
+    }
+}
+
+/// Runs one command against a server: a lease command, or else `status`.
+fn run_client(args: &ClientArgs, command: Option<&LeaseCommand>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Err(error) => Err(Failure::Said {
+            exit: Exit::Internal,
+            message: format!("expected a runtime, found: {error}"),
+            next_step: "check the limits of this process".to_owned(),
+        }),
+        Ok(runtime) => runtime.block_on(async {
+            let client = Client::builder(&args.server)
+                .namespace(&args.namespace)
+                .timeout(args.timeout)
+                .build()
+                .map_err(Failure::read)?;
+            match command {
+                None => status::run(&client, args).await,
+                Some(command) => lease::run(&client, command, args.output).await,
+            }
+        }),
+    };
+    end(result, args.output)
+}
+
+fn end(result: Result<(), Failure>, format: args::Format) -> ExitCode {
+    match result {
+        Ok(()) => Exit::Ok.into(),
+        Err(failure) => {
+            failure.report(format);
+            failure.exit().into()
+        }
+    }
+}

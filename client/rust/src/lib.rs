@@ -1,1 +1,62 @@
-//! .
+//! Rust client of the Singletrack coordination server.
+//!
+//! Owns the connection, the namespace, one method for each call, and one [`Error`] that says
+//! what a refusal means. It refuses to retry on its own, to renew in the background and to
+//! match the text of messages; sessions are not here yet.
+//!
+//! # A short tour
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use singletrack::{Acquire, Client, Release};
+//!
+//! # async fn tour() -> Result<(), singletrack::Error> {
+//! let client = Client::builder("http://127.0.0.1:7420").namespace("build-farm").build()?;
+//!
+//! // Ask for a lease, and wait for it for up to ten seconds.
+//! let wish = Acquire::new("repository/main", "agent-7")
+//!     .ttl(Duration::from_secs(30))
+//!     .wait(Duration::from_secs(10));
+//! let lease = match client.acquire(wish).await {
+//!     Ok(lease) => lease,
+//!     Err(error) => {
+//!         // Who holds it, how long still, and what to do next.
+//!         eprintln!("{error}");
+//!         return Err(error);
+//!     }
+//! };
+//!
+//! // Hand `lease.token` to whatever you write to: a stale writer is told by its lower token.
+//! client.renew_one(&lease.lease_id, lease.token).await?;
+//! client.release(Release::of(&lease)).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Errors
+//!
+//! Every method answers with the one [`Error`]. Ask it [`Error::reason`] for the server's word,
+//! [`Error::may_have_happened`] before you do anything a second time, and
+//! [`Error::is_retryable`] before you send again. A call that may have happened is repeated
+//! with the [`Error::request_id`] it was sent under: the server then answers with the first
+//! effect instead of a second one.
+
+mod client;
+mod error;
+mod facts;
+mod health;
+mod lease;
+mod request;
+mod request_id;
+
+pub use client::{Builder, Client, DEFAULT_TIMEOUT, DEFAULT_URL, MAX_WAIT};
+pub use error::Error;
+pub use facts::{Facts, FieldViolation, HeldBy, LeaseEnd};
+pub use health::Health;
+pub use lease::{
+    Abandoned, Check, ForceReleased, Holders, Lease, LeaseInfo, Page, Released, Renewed,
+};
+pub use request::{Acquire, ForceRelease, List, Mode, Release, Renewal};
+pub use request_id::new_request_id;
+pub use singletrack_proto::{Reason, Retry};

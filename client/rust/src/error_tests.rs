@@ -1,0 +1,192 @@
+//! What statuses become. Builds them as a server, a newer server and a proxy would.
+
+use std::{collections::HashMap, time::Duration};
+
+use prost::{Message, Name};
+use prost_types::Any;
+use singletrack_proto::{Reason, Retry, v1};
+use tonic::{Code, Status};
+use tonic_types::pb;
+
+use super::Error;
+use crate::{Facts, LeaseEnd};
+
+fn any(message: &impl Message, type_name: &str) -> Any {
+    Any { type_url: format!("type.googleapis.com/{type_name}"), value: message.encode_to_vec() }
+}
+
+fn info(reason: &str, domain: &str, metadata: &[(&str, &str)]) -> Any {
+    let metadata: HashMap<_, _> =
+        metadata.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let info = pb::ErrorInfo { reason: reason.into(), domain: domain.into(), metadata };
+    any(&info, "google.rpc.ErrorInfo")
+}
+
+fn refusal(reason: Reason, detail: Option<v1::refusal::Detail>) -> v1::Refusal {
+    v1::Refusal {
+        reason: reason.to_wire().into(),
+        message: "words".into(),
+        next_step: "do this".into(),
+        retry_after_ms: 0,
+        detail,
+    }
+}
+
+fn status(code: Code, details: Vec<Any>) -> Status {
+    let packed = pb::Status { code: code as i32, message: String::new(), details };
+    Status::with_details(code, "outer words", packed.encode_to_vec().into())
+}
+
+fn served(reason: Reason, detail: Option<v1::refusal::Detail>) -> Error {
+    let refusal = any(&refusal(reason, detail), &v1::Refusal::full_name());
+    Error::from_status(status(
+        reason.code(),
+        vec![info(reason.name(), "singletrack", &[]), refusal],
+    ))
+}
+
+#[test]
+fn every_known_reason_means_what_the_table_says() {
+    for reason in Reason::ALL {
+        let error = served(reason, None);
+        assert_eq!(error.reason(), Some(reason));
+        assert_eq!(error.reason_name(), reason.name());
+        assert_eq!(error.code(), reason.code());
+        assert_eq!(error.retry(), reason.retry());
+        assert_eq!(error.may_have_happened(), reason.may_have_happened());
+        assert!(error.is_from_server());
+        assert_eq!((error.message(), error.next_step()), ("words", "do this"));
+    }
+}
+
+#[test]
+fn a_held_refusal_says_who_holds_it() {
+    let held = v1::HeldDetail {
+        resource: "r".into(),
+        holders: vec![v1::HeldBy {
+            holder: "ada".into(),
+            token: 7,
+            remaining_ms: 1_500,
+            shared: true,
+        }],
+        holder_count: 9,
+        queue_position: 2,
+        waited_ms: 30,
+    };
+    let error = served(Reason::Held, Some(v1::refusal::Detail::Held(held)));
+    let Some(Facts::Held { holders, holder_count: 9, queue_position: 2, waited, .. }) =
+        error.refusal()
+    else {
+        panic!("expected who holds it, found {error:?}");
+    };
+    assert_eq!(*waited, Duration::from_millis(30));
+    assert_eq!((holders[0].holder.as_str(), holders[0].token), ("ada", 7));
+    assert_eq!(holders[0].remaining, Duration::from_millis(1_500));
+    assert!(!error.is_retryable() && !error.may_have_happened());
+}
+
+#[test]
+fn nobody_and_no_token_are_none() {
+    let stale = v1::StaleFenceDetail {
+        index: 1,
+        resource: "r".into(),
+        presented_token: 3,
+        current_token: 0,
+        holder: String::new(),
+    };
+    let error = served(Reason::StaleFence, Some(v1::refusal::Detail::StaleFence(stale)));
+    assert_eq!(
+        error.refusal(),
+        Some(&Facts::StaleFence {
+            index: 1,
+            resource: "r".into(),
+            presented_token: 3,
+            current_token: None,
+            holder: None
+        })
+    );
+}
+
+#[test]
+fn a_reason_of_a_newer_server_is_read_by_its_two_keys() {
+    let keys = [("retry", "same-request-id"), ("may_have_happened", "true")];
+    let error =
+        Error::from_status(status(Code::Aborted, vec![info("SOLAR_FLARE", "singletrack", &keys)]));
+    assert_eq!((error.reason(), error.reason_name()), (None, "SOLAR_FLARE"));
+    assert_eq!(error.retry(), Retry::SameRequestId);
+    assert!(error.may_have_happened() && error.is_from_server() && error.is_retryable());
+    assert!(!error.next_step().is_empty());
+}
+
+#[test]
+fn a_reason_of_a_newer_server_without_readable_keys_is_read_by_its_code() {
+    let keys = [("retry", "perhaps"), ("may_have_happened", "who knows")];
+    let error =
+        Error::from_status(status(Code::NotFound, vec![info("NO_MOON", "singletrack", &keys)]));
+    assert_eq!((error.retry(), error.may_have_happened()), (Retry::No, false));
+}
+
+#[test]
+fn details_of_another_domain_are_not_the_servers_word() {
+    let error =
+        Error::from_status(status(Code::Unavailable, vec![info("HELD", "proxy.example", &[])]));
+    assert!(!error.is_from_server() && error.reason().is_none());
+    assert_eq!((error.retry(), error.may_have_happened()), (Retry::SameRequestId, true));
+}
+
+#[test]
+fn unavailable_without_details_may_have_happened() {
+    let error = Error::from_status(Status::unavailable("connection reset"));
+    assert!(error.may_have_happened() && error.is_retryable() && !error.is_from_server());
+    assert!(!error.was_never_sent());
+}
+
+#[test]
+fn damaged_details_are_passed_over() {
+    let error = Error::from_status(Status::with_details(Code::Aborted, "x", vec![0xff; 40].into()));
+    assert!(!error.is_from_server());
+    let torn =
+        Any { type_url: "type.googleapis.com/singletrack.v1.Refusal".into(), value: vec![0xff] };
+    let error =
+        Error::from_status(status(Code::Aborted, vec![info("HELD", "singletrack", &[]), torn]));
+    assert_eq!(error.reason(), Some(Reason::Held));
+    assert_eq!(error.message(), "outer words");
+}
+
+#[test]
+fn retry_info_and_field_violations_are_read_from_the_standard_details() {
+    let delay = pb::RetryInfo {
+        retry_delay: Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }),
+    };
+    let bad = pb::BadRequest {
+        field_violations: vec![pb::bad_request::FieldViolation {
+            field: "targets[0].resource".into(),
+            description: "expected a name".into(),
+            ..Default::default()
+        }],
+    };
+    let error = Error::from_status(status(
+        Code::InvalidArgument,
+        vec![
+            info("MALFORMED", "singletrack", &[]),
+            any(&delay, "google.rpc.RetryInfo"),
+            any(&bad, "google.rpc.BadRequest"),
+        ],
+    ));
+    assert_eq!(error.retry_after(), Some(Duration::from_millis(1_500)));
+    let Some(Facts::Malformed { violations }) = error.refusal() else {
+        panic!("expected violations, found {error:?}");
+    };
+    assert_eq!(violations[0].field, "targets[0].resource");
+}
+
+#[test]
+fn one_items_refusal_is_an_error_too() {
+    let lost = v1::LeaseLostDetail { end: v1::LeaseEnd::Expired.into(), token: 5 };
+    let error =
+        Error::from_refusal(refusal(Reason::LeaseLost, Some(v1::refusal::Detail::LeaseLost(lost))));
+    assert_eq!(error.reason(), Some(Reason::LeaseLost));
+    assert_eq!(error.refusal(), Some(&Facts::LeaseLost { end: LeaseEnd::Expired, token: 5 }));
+    let unknown = v1::Refusal { reason: 9_999, ..Default::default() };
+    assert_eq!(Error::from_refusal(unknown).reason(), None);
+}

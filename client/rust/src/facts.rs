@@ -1,0 +1,184 @@
+//! The facts that come with a refusal, as plain values. Owns their decoding from the wire and
+//! nothing that decides; what a reason means is [`crate::Reason`]'s.
+
+use std::time::Duration;
+
+use singletrack_proto::v1::{self, refusal::Detail};
+
+/// What stands behind a refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Facts {
+    /// Who stands in the way: with `HELD` and `STILL_WAITING`.
+    #[non_exhaustive]
+    Held {
+        /// The resource asked for.
+        resource: String,
+        /// Those who hold it, at most 8, oldest grant first.
+        holders: Vec<HeldBy>,
+        /// How many hold it in all.
+        holder_count: u32,
+        /// How many wait before the caller; 1,000 means that or more.
+        queue_position: u32,
+        /// How long this call waited.
+        waited: Duration,
+    },
+    /// Which fence failed: with `STALE_FENCE`.
+    #[non_exhaustive]
+    StaleFence {
+        /// Index of the fence in the request, from 0.
+        index: u32,
+        /// The resource it names.
+        resource: String,
+        /// The token presented.
+        presented_token: u64,
+        /// The newest current token; `None`: nobody holds the resource.
+        current_token: Option<u64>,
+        /// Who holds that token.
+        holder: Option<String>,
+    },
+    /// How the lease ended: with `LEASE_LOST`.
+    #[non_exhaustive]
+    LeaseLost {
+        /// How it ended.
+        end: LeaseEnd,
+        /// The token it had.
+        token: u64,
+    },
+    /// The fields that were not legal: with `MALFORMED` and `TOO_LARGE`.
+    #[non_exhaustive]
+    Malformed {
+        /// At most 16.
+        violations: Vec<FieldViolation>,
+    },
+    /// The limit that was reached: with `QUOTA` and `OVERLOADED`.
+    #[non_exhaustive]
+    Limit {
+        /// Its name.
+        limit: String,
+        /// Its value.
+        maximum: u64,
+    },
+}
+
+/// One holder, as told to others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeldBy {
+    /// The holder's name.
+    pub holder: String,
+    /// The holder's token.
+    pub token: u64,
+    /// How long the lease lasts if it is not renewed.
+    pub remaining: Duration,
+    /// True for a shared lease.
+    pub shared: bool,
+}
+
+/// How a lease came to an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LeaseEnd {
+    /// Its holder released it.
+    Released,
+    /// It was not renewed in time.
+    Expired,
+    /// An administrator took it away.
+    Forced,
+    /// Not known any more, or in a way this version doesn't know.
+    Unknown,
+}
+
+/// One field that was not legal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FieldViolation {
+    /// Path of the field, as in `targets[0].resource`; empty: the whole message.
+    pub field: String,
+    /// What was expected and what was found.
+    pub description: String,
+}
+
+// === impl Facts ===
+
+impl Facts {
+    pub(crate) fn from_wire(detail: Detail) -> Self {
+        match detail {
+            Detail::Held(held) => Self::Held {
+                resource: held.resource,
+                holders: held.holders.into_iter().map(HeldBy::from_wire).collect(),
+                holder_count: held.holder_count,
+                queue_position: held.queue_position,
+                waited: Duration::from_millis(held.waited_ms),
+            },
+            Detail::StaleFence(stale) => Self::StaleFence {
+                index: stale.index,
+                resource: stale.resource,
+                presented_token: stale.presented_token,
+                current_token: present_token(stale.current_token),
+                holder: present_text(stale.holder),
+            },
+            Detail::LeaseLost(lost) => {
+                Self::LeaseLost { end: LeaseEnd::from_wire(lost.end()), token: lost.token }
+            }
+            Detail::Malformed(malformed) => Self::Malformed {
+                violations: malformed
+                    .violations
+                    .into_iter()
+                    .map(|violation| FieldViolation {
+                        field: violation.field,
+                        description: violation.description,
+                    })
+                    .collect(),
+            },
+            Detail::Limit(limit) => Self::Limit { limit: limit.limit, maximum: limit.maximum },
+        }
+    }
+}
+
+// === impl HeldBy ===
+
+impl HeldBy {
+    fn from_wire(held: v1::HeldBy) -> Self {
+        Self {
+            holder: held.holder,
+            token: held.token,
+            remaining: Duration::from_millis(held.remaining_ms),
+            shared: held.shared,
+        }
+    }
+}
+
+// === impl LeaseEnd ===
+
+impl LeaseEnd {
+    /// The name on the wire, without its prefix.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Released => "RELEASED",
+            Self::Expired => "EXPIRED",
+            Self::Forced => "FORCED",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+
+    fn from_wire(end: v1::LeaseEnd) -> Self {
+        match end {
+            v1::LeaseEnd::Released => Self::Released,
+            v1::LeaseEnd::Expired => Self::Expired,
+            v1::LeaseEnd::Forced => Self::Forced,
+            v1::LeaseEnd::Unspecified => Self::Unknown,
+        }
+    }
+}
+
+/// The wire says "none" with 0, as no token is 0.
+pub(crate) fn present_token(token: u64) -> Option<u64> {
+    (token != 0).then_some(token)
+}
+
+/// The wire says "none" with an empty text, as no name is empty.
+pub(crate) fn present_text(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}

@@ -1,0 +1,164 @@
+//! A server that says what a test told it to say, and notes what it was asked.
+//!
+//! Owns no semantics of leases at all: it is for what a real server won't do on demand, such
+//! as reasons of the future, broken answers and silence.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use singletrack_proto::v1::{
+    self, lease_service_server::LeaseService, operation::Operation, operation_reply::Reply,
+    session_service_server::SessionService,
+};
+use tonic::{Request, Response, Status, metadata::MetadataMap, transport::server::TcpIncoming};
+
+/// A fake that listens. Its server ends with the runtime.
+#[derive(Clone)]
+pub(crate) struct Fake {
+    address: SocketAddr,
+    script: Arc<Mutex<Script>>,
+}
+
+#[derive(Default)]
+struct Script {
+    answers: VecDeque<Answer>,
+    asked: Vec<Asked>,
+}
+
+/// What to say to one call.
+pub(crate) enum Answer {
+    /// This.
+    Say(Reply),
+    /// No, for this reason.
+    Refuse(Status),
+    /// Nothing, ever.
+    Nothing,
+}
+
+/// One call as it came in.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) operation: Operation,
+    pub(crate) namespace: Option<String>,
+    pub(crate) timeout: Option<Duration>,
+}
+
+// === impl Fake ===
+
+impl Fake {
+    /// Starts one on a free port of this machine.
+    pub(crate) async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let fake = Self { address, script: Arc::default() };
+        let server = tonic::transport::Server::builder()
+            .add_service(v1::lease_service_server::LeaseServiceServer::new(fake.clone()))
+            .add_service(v1::session_service_server::SessionServiceServer::new(fake.clone()))
+            .serve_with_incoming(TcpIncoming::from(listener));
+        tokio::spawn(server);
+        fake
+    }
+
+    /// Where it listens.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Answers the next call that has no answer yet.
+    pub(crate) fn will(&self, answer: Answer) -> &Self {
+        self.script.lock().unwrap().answers.push_back(answer);
+        self
+    }
+
+    /// As [`Fake::will`], with an answer.
+    pub(crate) fn say(&self, reply: Reply) -> &Self {
+        self.will(Answer::Say(reply))
+    }
+
+    /// As [`Fake::will`], with a refusal.
+    pub(crate) fn refuse(&self, status: Status) -> &Self {
+        self.will(Answer::Refuse(status))
+    }
+
+    /// What it was asked since the last time.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.script.lock().unwrap().asked)
+    }
+
+    async fn answer(&self, operation: Operation, metadata: &MetadataMap) -> Result<Reply, Status> {
+        let text = |key| metadata.get(key).map(|value| value.to_str().unwrap().to_owned());
+        let asked = Asked {
+            operation,
+            namespace: text("singletrack-namespace"),
+            timeout: text("grpc-timeout").map(|value| parse_timeout(&value)),
+        };
+        let answer = {
+            let mut script = self.script.lock().unwrap();
+            script.asked.push(asked);
+            script.answers.pop_front()
+        };
+        match answer {
+            Some(Answer::Say(reply)) => Ok(reply),
+            Some(Answer::Refuse(status)) => Err(status),
+            Some(Answer::Nothing) => std::future::pending().await,
+            None => Err(Status::internal("the test gave this fake no answer")),
+        }
+    }
+}
+
+/// `grpc-timeout` is digits and one letter for the unit.
+fn parse_timeout(value: &str) -> Duration {
+    let (digits, unit) = value.split_at(value.len() - 1);
+    let number: u64 = digits.parse().unwrap();
+    match unit {
+        "H" => Duration::from_secs(number * 3_600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => panic!("expected a unit of grpc-timeout, found {unit:?}"),
+    }
+}
+
+/// The whole `impl`, as the attribute must see the methods.
+macro_rules! fake_service {
+    ($service:ident: $($method:ident($request:ident) -> $response:ident as $operation:ident;)*) => {
+        #[tonic::async_trait]
+        impl $service for Fake {
+            $(async fn $method(
+                &self,
+                request: Request<v1::$request>,
+            ) -> Result<Response<v1::$response>, Status> {
+                let (metadata, _, message) = request.into_parts();
+                match self.answer(Operation::$operation(message), &metadata).await? {
+                    Reply::$operation(reply) => Ok(Response::new(reply)),
+                    other => Err(Status::internal(format!(
+                        "the test gave this fake an answer to another call: {other:?}"
+                    ))),
+                }
+            })*
+        }
+    };
+}
+
+fake_service! { LeaseService:
+    acquire_lease(AcquireLeaseRequest) -> AcquireLeaseResponse as AcquireLease;
+    abandon_lease(AbandonLeaseRequest) -> AbandonLeaseResponse as AbandonLease;
+    renew_leases(RenewLeasesRequest) -> RenewLeasesResponse as RenewLeases;
+    release_lease(ReleaseLeaseRequest) -> ReleaseLeaseResponse as ReleaseLease;
+    get_lease(GetLeaseRequest) -> GetLeaseResponse as GetLease;
+    list_leases(ListLeasesRequest) -> ListLeasesResponse as ListLeases;
+    check_lease(CheckLeaseRequest) -> CheckLeaseResponse as CheckLease;
+    force_release_lease(ForceReleaseLeaseRequest) -> ForceReleaseLeaseResponse as ForceReleaseLease;
+}
+
+fake_service! { SessionService:
+    ping(PingRequest) -> PingResponse as Ping;
+}
