@@ -214,3 +214,19 @@ fn flags_parse_as_a_command_line_would_have_them() {
     let config = Config::load(&line.serve, &none).unwrap().config;
     assert!(config.insecure_bind && config.reflection);
 }
+
+#[test]
+fn the_manual_lists_every_flag_with_its_default() {
+    let manual = include_str!("../../../docs/operations.md");
+    for option in &OPTIONS {
+        let row = format!("| `{}", option.flag_name());
+        assert!(manual.lines().any(|line| line.starts_with(&row)), "{row} is missing");
+    }
+    for default in ["`127.0.0.1:7420`", "`127.0.0.1:7421`", "`./singletrack-data`", "| 4096 |"] {
+        assert!(manual.contains(default), "{default}");
+    }
+    let config = Config::default();
+    for number in [config.quotas.leases, config.quotas.waiters, config.max_queued as u64] {
+        assert!(manual.contains(&format!("| {number} |")), "{number}");
+    }
+}

@@ -203,3 +203,27 @@ async fn connections_above_the_cap_are_closed_at_once() {
     first.ping(v1::PingRequest::default()).await.unwrap();
     assert!(rig.metrics.render().contains("singletrack_connections_refused_total 1"));
 }
+
+#[tokio::test]
+async fn whoever_speaks_http1_to_the_grpc_port_is_told_what_it_is() {
+    let rig = Rig::start(|_| Turn::Park).await;
+    let (status, body) = page(rig.address, "/").await;
+    assert_eq!(status, 505);
+    assert!(body.contains("gRPC over HTTP/2"), "{body}");
+}
+
+#[tokio::test]
+async fn a_preface_that_comes_in_pieces_is_a_preface() {
+    let rig = Rig::start(|_| Turn::Park).await;
+    let mut socket = TcpStream::connect(rig.address).await.unwrap();
+    socket.set_nodelay(true).unwrap();
+    for piece in ["PRI * HTTP/2.0", "\r\n\r\nSM\r\n\r\n"] {
+        socket.write_all(piece.as_bytes()).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    // A SETTINGS frame of nothing; the server's own begins with its length and type.
+    socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+    let mut head = [0; 4];
+    tokio::time::timeout(SOON, socket.read_exact(&mut head)).await.unwrap().unwrap();
+    assert_eq!(head[3], 4, "{head:?}");
+}
