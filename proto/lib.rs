@@ -7,7 +7,6 @@ mod reason;
 pub use reason::{DOMAIN, Reason, Retry};
 
 /// Messages and stubs of package `singletrack.v1`, as `proto/singletrack/v1` documents them.
-
 #[expect(clippy::allow_attributes, reason = "tonic generates allow attributes")]
 pub mod v1 {
     tonic::include_proto!("singletrack.v1");

@@ -1,1 +1,4 @@
-//! .
+//! Tests of the machine.
+
+mod scripts;
+mod show;

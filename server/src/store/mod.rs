@@ -11,12 +11,27 @@
 //!   `max(last + 1, unix time in µs)`.
 //! - A torn tail is cut; damage before it refuses to open, naming file, offset and remedy.
 
+pub mod coalesce;
+mod codec;
+pub mod committer;
+pub mod disk;
+pub mod memory;
+mod recovery;
+mod wire;
+
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod samples;
+
 use std::path::PathBuf;
 
 use singletrack_core::{
     change::{Change, RowKey, Transaction},
     types::Revision,
 };
+
+use coalesce::Pending;
 
 /// One batch of the track: one record of the log, one sync.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,12 +40,20 @@ pub struct Entry {
     pub transactions: Vec<Transaction>,
 }
 
+impl Entry {
+    /// Its commit revision: that of its last transaction.
+    #[must_use]
+    pub fn last(&self) -> Option<Revision> {
+        self.transactions.last().map(|transaction| transaction.commit)
+    }
+}
+
 /// What `open` found.
 #[derive(Debug)]
 pub struct Recovered {
     /// The revision of the start entry just written: the counter stands here.
     pub revision: Revision,
-    /// The durable rows, one post-image each, by key.
+    /// The durable rows, one post-image each, in the order of their keys.
     pub rows: Vec<Change>,
     /// What replay memory is rebuilt from, in the order of the log.
     pub memory: Vec<Change>,
@@ -46,6 +69,30 @@ pub struct Opened {
     pub snapshotter: Box<dyn Snapshotter>,
     /// Reads both.
     pub reader: Box<dyn Reader>,
+    /// What the log has and the state does not: the committer goes on from here.
+    pub pending: Pending,
+    /// Bytes of log that this is.
+    pub pending_bytes: u64,
+}
+
+impl Opened {
+    /// What was found, what reads, and what the committer owns.
+    #[must_use]
+    pub fn into_parts(self) -> (Recovered, Box<dyn Reader>, committer::Parts) {
+        let parts = committer::Parts {
+            appender: self.appender,
+            snapshotter: self.snapshotter,
+            pending: self.pending,
+            pending_bytes: self.pending_bytes,
+        };
+        (self.recovered, self.reader, parts)
+    }
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").field("recovered", &self.recovered).finish_non_exhaustive()
+    }
 }
 
 /// Writes the log. One owner; blocking.
@@ -93,7 +140,7 @@ pub trait Reader: Send + Sync {
     fn row(&self, key: &RowKey) -> Result<Option<Change>, StoreError>;
 }
 
-/// The most a slice may weigh.
+/// The most a slice may weigh, by [`Change::weight`].
 pub const SLICE_BYTES_MAX: usize = 4 << 20;
 
 /// Why a store can't go on. The world's fault, or an operator's; never a caller's.

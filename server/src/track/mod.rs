@@ -1,13 +1,28 @@
 //! The track: the single writer. Hands calls to the machine in one order, its changes to the
 //! store, and its answers back when what they depend on is durable.
+//!
+//! - `lanes`: calls that wait for their turn, fair between namespaces, bounded
+//! - `time`: how elapsed time becomes machine time
+//! - `step`: the track itself, `step(inbox) -> outbox`; no thread, no clock
+//! - `driver`: the thread that steps it
+//! - `handle`: how callers reach it
+
+mod driver;
+mod handle;
+mod lanes;
+mod metrics;
+pub mod step;
+mod time;
 
 use singletrack_core::{
     command::Command,
     fence::Fence,
+    limits::Quotas,
     refusal::Refusal,
-    reply::Reply,
     types::{Namespace, RequestMark},
 };
+
+pub use self::{driver::Track, handle::Handle, lanes::LaneLimits};
 
 /// A decoded call on its way to the machine.
 #[derive(Clone, Debug)]
@@ -46,17 +61,11 @@ pub enum CallError {
     Internal,
 }
 
-/// A cheap way to the track; clones share it.
-#[derive(Clone, Debug)]
-pub struct Handle {}
-
-impl Handle {
-    /// Hands a call over and waits for its answer. Dropping the future detaches the call.
-    ///
-    /// # Errors
-    /// A [`CallError`].
-    pub async fn call(&self, question: Question) -> Result<Reply, CallError> {
-        let _ = question;
-        Err(CallError::ShuttingDown)
-    }
+/// How a track is set up.
+#[derive(Clone, Debug, Default)]
+pub struct TrackConfig {
+    /// Caps of the machine.
+    pub quotas: Quotas,
+    /// Bounds of what is queued before it.
+    pub lanes: LaneLimits,
 }

@@ -1,0 +1,233 @@
+//! `absorb`: the only mutator of durable state and replay memory, and what recovery runs.
+//!
+//! It can't refuse: whatever could speak against a change was said in `decide`. Absorbing a
+//! change twice is absorbing it once.
+
+use alloc::{boxed::Box, collections::BTreeMap, sync::Arc};
+
+use crate::{
+    change::{Change, LeaseEnded, LeaseGranted},
+    command::AcquireLease,
+    deadline::Due,
+    limits,
+    state::{Holders, Lease, Resource, Space, State, UNARMED},
+    types::{Holder, Mode, Ms, Namespace, ResourceName, Revision, Target, Token},
+};
+
+impl State {
+    /// Makes a change part of the state.
+    pub(crate) fn absorb(&mut self, now: Ms, change: &Change) {
+        match change {
+            Change::Started { .. } => {}
+            Change::RequestRemembered(remembered) => self.memory.remember(now, remembered),
+            Change::RequestAbandoned { id, .. } => self.memory.abandon(now, *id),
+            Change::LeaseGranted(granted) => self.absorb_grant(granted),
+            Change::LeaseEnded(ended) => self.absorb_end(now, ended),
+        }
+        self.take_revision(change.revision());
+    }
+
+    /// Makes what a change says to replay memory known, and nothing else: for entries whose
+    /// durable part is in the rows already.
+    pub(crate) fn recall(&mut self, now: Ms, change: &Change) {
+        match change {
+            Change::Started { .. } | Change::LeaseGranted(_) => {}
+            Change::RequestRemembered(remembered) => self.memory.remember(now, remembered),
+            Change::RequestAbandoned { id, .. } => self.memory.abandon(now, *id),
+            Change::LeaseEnded(ended) => self.memory.remember_end(now, ended),
+        }
+    }
+
+    fn take_revision(&mut self, revision: Revision) {
+        assert!(revision.0 < limits::REVISION_END, "revisions fit into 53 bits");
+        self.revision = self.revision.max(revision);
+    }
+
+    fn absorb_grant(&mut self, granted: &Arc<LeaseGranted>) {
+        let space = self.ensure_space(&granted.namespace);
+        if self.space(space).leases.contains_key(&granted.token) {
+            return;
+        }
+        let resource = self.ensure_resource(space, &granted.target.resource);
+        let lease =
+            Lease { granted: Arc::clone(granted), space, resource, renewed: Ms(0), armed: UNARMED };
+        let place = place_of(self.leases.insert(lease));
+        self.hold(resource, place, granted);
+        let space = self.space_mut(space);
+        space.leases.insert(granted.token, place);
+        space.bytes += granted.bytes();
+        self.index_lease(place, granted);
+        self.starting.push_back((granted.token, place));
+    }
+
+    fn index_lease(&mut self, place: u32, granted: &LeaseGranted) {
+        let (leases, hasher) = (&self.leases, &self.hasher);
+        let of = |at: &u32| leases.get(*at as usize).expect("places of leases are kept true");
+        let id_hash = hasher.hash(&granted.lease_id);
+        self.lease_ids.insert(id_hash, place, |at| hasher.hash(&of(at).granted.lease_id));
+        if let Some(mark) = granted.request {
+            self.lease_requests.insert(hasher.hash(&mark.id), place, |at| {
+                let mark = of(at).granted.request.expect("indexed by its request");
+                hasher.hash(&mark.id)
+            });
+        }
+    }
+
+    /// Adds a holder; what it may not share with was excluded by the decision.
+    fn hold(&mut self, resource: u32, place: u32, granted: &LeaseGranted) {
+        let others_share = self.shares(resource);
+        let holders = &mut self.resource_mut(resource).holders;
+        match holders {
+            Holders::None => *holders = Holders::One(place),
+            Holders::One(first) => {
+                assert!(
+                    granted.target.mode == Mode::Shared && others_share,
+                    "an exclusive lease is alone on its resource"
+                );
+                let first = *first;
+                let first_token = self.lease(first).granted.token;
+                let both = [(first_token, first), (granted.token, place)].into();
+                self.resource_mut(resource).holders = Holders::Many(Box::new(both));
+            }
+            Holders::Many(many) => {
+                assert!(granted.target.mode == Mode::Shared, "many holders share");
+                many.insert((granted.token, place));
+            }
+        }
+    }
+
+    /// True when all that hold the resource share it.
+    fn shares(&self, resource: u32) -> bool {
+        let mut holders = self.resource(resource).holders.iter();
+        holders.next().is_none_or(|place| self.lease(place).granted.target.mode == Mode::Shared)
+    }
+
+    fn absorb_end(&mut self, now: Ms, ended: &LeaseEnded) {
+        self.memory.remember_end(now, ended);
+        let Some(space) = self.find_space(&ended.namespace) else { return };
+        let Some(place) = self.space_mut(space).leases.remove(&ended.token) else { return };
+        let lease = self.leases.remove(place as usize);
+        if lease.armed != UNARMED {
+            self.deadlines.disarm(lease.armed, Due::Lease(place));
+        }
+        self.unindex_lease(place, &lease.granted);
+        self.space_mut(space).bytes -= lease.granted.bytes();
+        self.let_go(lease.resource, place, lease.granted.token);
+        self.drop_space_if_idle(space);
+    }
+
+    fn unindex_lease(&mut self, place: u32, granted: &LeaseGranted) {
+        let id_hash = self.hasher.hash(&granted.lease_id);
+        let known = self.lease_ids.remove(id_hash, |at| *at == place);
+        assert!(known.is_some(), "every lease is found by its id");
+        if let Some(mark) = granted.request {
+            let known = self.lease_requests.remove(self.hasher.hash(&mark.id), |at| *at == place);
+            assert!(known.is_some(), "every lease is found by its request");
+        }
+    }
+
+    fn let_go(&mut self, resource: u32, place: u32, token: Token) {
+        let holders = &mut self.resource_mut(resource).holders;
+        match holders {
+            Holders::None => unreachable!("a lease holds its resource"),
+            Holders::One(held) => {
+                assert!(*held == place, "a lease holds its resource");
+                *holders = Holders::None;
+            }
+            Holders::Many(many) => {
+                assert!(many.remove(&(token, place)), "a lease holds its resource");
+                if many.len() == 1 {
+                    let (_, last) = many.first().copied().expect("one is left");
+                    *holders = Holders::One(last);
+                }
+            }
+        }
+        self.unsettle(resource);
+        self.drop_resource_if_idle(resource);
+    }
+
+    /// Puts a resource on the list of those to settle, if anyone attached waits for it.
+    pub(crate) fn unsettle(&mut self, resource: u32) {
+        let it = self.resource_mut(resource);
+        let waited_for = it.queue.as_ref().is_some_and(|queue| !queue.attached.is_empty());
+        if waited_for && !it.unsettled {
+            it.unsettled = true;
+            self.unsettled.push_back(resource);
+        }
+    }
+
+    pub(crate) fn ensure_space(&mut self, namespace: &Namespace) -> u32 {
+        if let Some(place) = self.find_space(namespace) {
+            return place;
+        }
+        let space =
+            Space { name: namespace.clone(), leases: BTreeMap::new(), waiters: 0, bytes: 0 };
+        let place = place_of(self.spaces.insert(space));
+        self.space_names.insert(namespace.clone(), place);
+        place
+    }
+
+    pub(crate) fn drop_space_if_idle(&mut self, place: u32) {
+        let space = self.space(place);
+        if space.leases.is_empty() && space.waiters == 0 {
+            assert!(space.bytes == 0, "an empty namespace weighs nothing");
+            let space = self.spaces.remove(place as usize);
+            self.space_names.remove(&space.name);
+        }
+    }
+
+    pub(crate) fn ensure_resource(&mut self, space: u32, name: &ResourceName) -> u32 {
+        if let Some(place) = self.find_resource(space, name) {
+            return place;
+        }
+        let resource = Resource {
+            name: name.clone(),
+            space,
+            unsettled: false,
+            holders: Holders::None,
+            queue: None,
+        };
+        let place = place_of(self.resources.insert(resource));
+        let hash = self.resource_hash(space, name);
+        let (resources, hasher) = (&self.resources, &self.hasher);
+        self.resource_names.insert(hash, place, |at| {
+            let known = resources.get(*at as usize).expect("places of resources are kept true");
+            hasher.hash(&(known.space, known.name.as_str()))
+        });
+        place
+    }
+
+    pub(crate) fn drop_resource_if_idle(&mut self, place: u32) {
+        let resource = self.resource(place);
+        if resource.holders.len() > 0 || resource.queue.is_some() {
+            return;
+        }
+        let hash = self.resource_hash(resource.space, &resource.name);
+        let known = self.resource_names.remove(hash, |at| *at == place);
+        assert!(known.is_some(), "every resource is found by its name");
+        self.resources.remove(place as usize);
+    }
+}
+
+/// A slab's index as the 32 bits in which indexes keep it.
+pub(crate) fn place_of(index: usize) -> u32 {
+    u32::try_from(index).expect("quotas keep every slab below 2^32")
+}
+
+/// What a lease, or a waiter for one, counts against its namespace's bytes.
+pub(crate) fn weight(target: &Target, holder: &Holder) -> u64 {
+    const FIXED: usize = 256;
+    (FIXED + target.resource.as_str().len() + holder.as_str().len()) as u64
+}
+
+impl LeaseGranted {
+    pub(crate) fn bytes(&self) -> u64 {
+        weight(&self.target, &self.holder)
+    }
+}
+
+impl AcquireLease {
+    pub(crate) fn bytes(&self) -> u64 {
+        weight(&self.target, &self.holder)
+    }
+}

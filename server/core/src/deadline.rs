@@ -1,0 +1,88 @@
+//! Deadlines: one enum, one ordered table, one [`Deadlines::next`].
+//!
+//! Owns *when* something is due, not what then happens. An early or repeated look finds
+//! nothing to do.
+
+use alloc::collections::{BTreeSet, VecDeque};
+
+use crate::{limits, types::Ms};
+
+/// What can be due. The numbers are places in the state's slabs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Due {
+    /// A lease may have run out; its own clock says for certain.
+    Lease(u32),
+    /// A waiter's earliest attached call has waited long enough.
+    Wait(u32),
+    /// A detached waiter's place is not kept any longer.
+    Keep(u32),
+}
+
+/// The table. Order among equal deadlines is that of [`Due`], so it is the same every time.
+#[derive(Debug, Default)]
+pub(crate) struct Deadlines {
+    due: BTreeSet<(Ms, Due)>,
+}
+
+/// When machine time stood still: the moments from which holders get a full ttl again.
+///
+/// A lease that was last renewed before a floor counts from the *first* floor after that, so
+/// it lives at most one ttl longer than charged, however many stalls there are.
+#[derive(Debug, Default)]
+pub(crate) struct Floors {
+    rising: VecDeque<Ms>,
+}
+
+impl Deadlines {
+    /// Adds a deadline.
+    pub(crate) fn arm(&mut self, at: Ms, due: Due) {
+        let fresh = self.due.insert((at, due));
+        assert!(fresh, "a deadline is armed once: {at} {due:?}");
+    }
+
+    /// Takes a deadline back.
+    pub(crate) fn disarm(&mut self, at: Ms, due: Due) {
+        let known = self.due.remove(&(at, due));
+        assert!(known, "only an armed deadline is disarmed: {at} {due:?}");
+    }
+
+    /// The earliest deadline.
+    pub(crate) fn next(&self) -> Option<Ms> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// What is due by `now`, earliest first.
+    pub(crate) fn due(&self, now: Ms) -> impl Iterator<Item = (Ms, Due)> + '_ {
+        self.due.iter().copied().take_while(move |(at, _)| *at <= now)
+    }
+
+    /// How many deadlines there are.
+    pub(crate) fn len(&self) -> usize {
+        self.due.len()
+    }
+
+    /// Is this deadline armed?
+    pub(crate) fn is_armed(&self, at: Ms, due: Due) -> bool {
+        self.due.contains(&(at, due))
+    }
+}
+
+impl Floors {
+    /// Records a floor. One older than the longest ttl can matter to no lease any more.
+    pub(crate) fn record(&mut self, at: Ms) {
+        assert!(self.rising.back().is_none_or(|last| *last <= at), "floors rise");
+        if self.rising.back() != Some(&at) {
+            self.rising.push_back(at);
+        }
+        while self.rising.front().is_some_and(|first| first.plus(limits::TTL_MS_MAX) < at) {
+            self.rising.pop_front();
+        }
+    }
+
+    /// When a lease runs out that was last renewed at `renewed` for `ttl_ms`.
+    pub(crate) fn deadline(&self, renewed: Ms, ttl_ms: u64) -> Ms {
+        let first_after = self.rising.partition_point(|floor| *floor < renewed);
+        let from = self.rising.get(first_after).copied().unwrap_or(renewed);
+        from.plus(ttl_ms).max(renewed.plus(ttl_ms))
+    }
+}

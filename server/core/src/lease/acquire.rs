@@ -1,0 +1,223 @@
+//! Taking a lease: replay, grant, queue or refusal.
+//!
+//! A later compatible request never overtakes an earlier conflicting one: a newcomer is
+//! granted only if neither a holder nor an attached waiter before it conflicts.
+
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
+
+use crate::{
+    change::{Change, Effect, LeaseGranted},
+    command::{AcquireLease, Request},
+    decision::{Draft, Outcome, check_age, check_cap, check_fences},
+    limits,
+    memory::Past,
+    motion::{Motion, QueuedWaiter},
+    overlay::{Known, View},
+    refusal::{Cap, Held, Refusal},
+    reply::{Grant, Reply},
+    state::Level,
+    types::{CommandHash, Mode, RequestMark, Token},
+};
+
+/// Decides an acquire that may wait.
+pub(crate) fn decide(
+    view: View<'_>,
+    request: &Request,
+    acquire: &AcquireLease,
+    draft: &mut Draft,
+) -> Outcome {
+    if let Some(mark) = request.mark {
+        match replay(view, mark, request.age_ms)? {
+            Earlier::Unknown => {}
+            Earlier::Granted(grant) => return Ok(Some(Reply::Acquired(grant))),
+            Earlier::Waits(waiter) => return attach(view, request, waiter, acquire, draft),
+        }
+    }
+    check_fences(view, &request.fences)?;
+    let ahead = conflicts(view, acquire);
+    if ahead.is_none() {
+        return grant(view, request.mark, acquire, draft).map(|reply| Some(Reply::Acquired(reply)));
+    }
+    if acquire.wait_ms == 0 {
+        return Err(Refusal::Held(Box::new(held(view, acquire, ahead.unwrap_or_default()))));
+    }
+    check_room(view, request.mark, acquire)?;
+    check_cap(Cap::Waiters, view.waiter_count(), 1, view.state.quotas.waiters)?;
+    draft.motion(Motion::WaiterQueued(Box::new(QueuedWaiter {
+        namespace: view.namespace.clone(),
+        mark: request.mark,
+        acquire: acquire.clone(),
+        call: request.call,
+        until: view.now.plus(acquire.wait_ms),
+    })));
+    Ok(None)
+}
+
+/// Decides an acquire within a transaction: now or not at all.
+pub(crate) fn decide_within(
+    view: View<'_>,
+    acquire: &AcquireLease,
+    draft: &mut Draft,
+) -> Result<(Reply, Effect), Refusal> {
+    if let Some(ahead) = conflicts(view, acquire) {
+        return Err(Refusal::Held(Box::new(held(view, acquire, ahead))));
+    }
+    let grant = grant(view, None, acquire, draft)?;
+    let effect = Effect::Acquired { lease_id: grant.lease_id, token: grant.token };
+    Ok((Reply::Acquired(grant), effect))
+}
+
+/// What an earlier send of a request came to, unless it was refused.
+enum Earlier {
+    /// Nothing known; young enough to be executed.
+    Unknown,
+    /// It holds its lease.
+    Granted(Grant),
+    /// It waits.
+    Waits(u32),
+}
+
+fn replay(view: View<'_>, mark: RequestMark, age_ms: u64) -> Result<Earlier, Refusal> {
+    let state = view.state;
+    if let Some(place) = state.find_lease_of(mark.id) {
+        let granted = &state.lease(place).granted;
+        same_command(granted.request.map(|known| known.command), mark.command)?;
+        return Ok(Earlier::Granted(Grant {
+            lease_id: granted.lease_id,
+            token: granted.token,
+            remaining_ms: state.remaining_ms(place, view.now),
+            waited_ms: 0,
+            replayed: true,
+        }));
+    }
+    if let Some(waiter) = state.find_waiter_of(mark.id) {
+        same_command(state.waiter(waiter).mark.map(|known| known.command), mark.command)?;
+        return Ok(Earlier::Waits(waiter));
+    }
+    match state.memory.request(mark.id) {
+        None => check_age(age_ms).map(|()| Earlier::Unknown),
+        Some(Past::Abandoned) => Err(Refusal::CancelledWait),
+        Some(Past::LeaseEnded { command, end, token }) => {
+            same_command(Some(*command), mark.command)?;
+            Err(Refusal::LeaseLost { end: *end, token: *token })
+        }
+        Some(Past::Effect { .. }) => Err(Refusal::RequestIdReused),
+    }
+}
+
+pub(crate) fn same_command(known: Option<CommandHash>, asked: CommandHash) -> Result<(), Refusal> {
+    if known == Some(asked) { Ok(()) } else { Err(Refusal::RequestIdReused) }
+}
+
+/// Attaches a call to its waiter, or, if it won't wait, tells it how things stand.
+fn attach(
+    view: View<'_>,
+    request: &Request,
+    waiter: u32,
+    acquire: &AcquireLease,
+    draft: &mut Draft,
+) -> Outcome {
+    if acquire.wait_ms == 0 {
+        draft.motion(Motion::WaiterKept { waiter, keep_ms: acquire.keep_ms });
+        return Err(Refusal::StillWaiting(Box::new(super::wait::held_of(
+            view.state, view.now, waiter, 0,
+        ))));
+    }
+    draft.motion(Motion::CallAttached {
+        waiter,
+        call: request.call,
+        until: view.now.plus(acquire.wait_ms),
+        keep_ms: acquire.keep_ms,
+    });
+    Ok(None)
+}
+
+/// `None`: nothing stands in the way; else how many attached waiters are ahead.
+fn conflicts(view: View<'_>, acquire: &AcquireLease) -> Option<Level> {
+    let resource = &acquire.target.resource;
+    let queue = view.resource(resource).and_then(|resource| resource.queue.as_deref());
+    let ahead =
+        queue.map(|queue| queue.ahead_of_newcomer(acquire.priority.get())).unwrap_or_default();
+    let mut holders = view.holders(resource);
+    let blocked = match acquire.target.mode {
+        Mode::Exclusive => ahead.total() > 0 || holders.next().is_some(),
+        Mode::Shared => {
+            // All holders are of one mode.
+            let held = holders.next().map(|known| known.granted.target.mode);
+            ahead.exclusive > 0 || held == Some(Mode::Exclusive)
+        }
+    };
+    blocked.then_some(ahead)
+}
+
+/// Grants, if there is room.
+fn grant(
+    view: View<'_>,
+    mark: Option<RequestMark>,
+    acquire: &AcquireLease,
+    draft: &mut Draft,
+) -> Result<Grant, Refusal> {
+    check_room(view, mark, acquire)?;
+    let granted = granted(view, mark, acquire, Token(draft.take_revision().0));
+    let reply = Grant {
+        lease_id: granted.lease_id,
+        token: granted.token,
+        remaining_ms: granted.ttl.ms(),
+        waited_ms: 0,
+        replayed: false,
+    };
+    draft.change(Change::LeaseGranted(Arc::new(granted)));
+    Ok(reply)
+}
+
+pub(crate) fn granted(
+    view: View<'_>,
+    mark: Option<RequestMark>,
+    acquire: &AcquireLease,
+    token: Token,
+) -> LeaseGranted {
+    LeaseGranted {
+        namespace: view.namespace.clone(),
+        lease_id: acquire.lease_id,
+        token,
+        holder: acquire.holder.clone(),
+        target: acquire.target.clone(),
+        ttl: acquire.ttl,
+        request: mark,
+    }
+}
+
+/// A waiter may become a lease, so both count against every cap.
+fn check_room(
+    view: View<'_>,
+    mark: Option<RequestMark>,
+    acquire: &AcquireLease,
+) -> Result<(), Refusal> {
+    let quotas = &view.state.quotas;
+    if view.space.is_none() {
+        let spaces = view.state.spaces.len() as u64;
+        check_cap(Cap::Namespaces, spaces, 1, quotas.namespaces)?;
+    }
+    let used = view.lease_count() + view.waiter_count();
+    check_cap(Cap::Leases, used, 1, quotas.leases)?;
+    check_cap(Cap::Bytes, view.byte_count(), acquire.bytes(), quotas.bytes)?;
+    if mark.is_some() {
+        check_cap(Cap::Memory, view.state.memory.bytes(), 1, quotas.memory_bytes)?;
+    }
+    Ok(())
+}
+
+/// Why a newcomer isn't granted.
+fn held(view: View<'_>, acquire: &AcquireLease, ahead: Level) -> Held {
+    let resource = &acquire.target.resource;
+    let count = view.resource(resource).map_or(0, |it| it.holders.len());
+    let told = view.holders(resource).take(limits::HOLDERS_TOLD_MAX);
+    let holders: Vec<_> = told.map(Known::holder_info).collect();
+    Held {
+        resource: resource.clone(),
+        holder_count: u32::try_from(count.max(holders.len())).unwrap_or(u32::MAX),
+        holders,
+        queue_position: ahead.total().min(u32::try_from(limits::POSITION_MAX).unwrap_or(u32::MAX)),
+        waited_ms: 0,
+    }
+}

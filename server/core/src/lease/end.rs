@@ -1,0 +1,190 @@
+//! The ends of leases: released, taken away, abandoned, expired.
+
+use alloc::sync::Arc;
+
+use super::acquire::same_command;
+use crate::{
+    change::{Change, Effect, LeaseEnded, LeaseGranted, RequestRemembered},
+    command::{LeaseRef, Request},
+    decision::{Draft, check_age, check_cap, check_fences},
+    memory::Past,
+    motion::Motion,
+    overlay::View,
+    refusal::{Cap, LeaseEnd, Refusal},
+    reply::{AbandonedState, Reply},
+    state::State,
+    types::{Ms, RequestHash, RequestMark, ResourceName, Token},
+};
+
+/// Decides a release.
+pub(crate) fn release(
+    view: View<'_>,
+    request: &Request,
+    lease: LeaseRef,
+    draft: &mut Draft,
+) -> Result<Reply, Refusal> {
+    if let Some(effect) = replay(view, request)? {
+        return match effect {
+            Effect::Released => Ok(Reply::Released { replayed: true }),
+            Effect::ForceReleased { .. } | Effect::Transacted(_) | Effect::Acquired { .. } => {
+                Err(Refusal::RequestIdReused)
+            }
+        };
+    }
+    check_fences(view, &request.fences)?;
+    let reply = release_one(view, lease, draft)?;
+    // One that an earlier call had released is remembered as the lease's end already.
+    if reply == (Reply::Released { replayed: false }) {
+        remember(request.mark, Effect::Released, draft);
+    }
+    Ok(reply)
+}
+
+/// Decides a release within a transaction, where an earlier release is no effect.
+pub(crate) fn release_within(
+    view: View<'_>,
+    lease: LeaseRef,
+    draft: &mut Draft,
+) -> Result<(Reply, Effect), Refusal> {
+    let reply = release_one(view, lease, draft)?;
+    if reply == (Reply::Released { replayed: true }) {
+        return Err(Refusal::AlreadyDone);
+    }
+    Ok((reply, Effect::Released))
+}
+
+fn release_one(view: View<'_>, lease: LeaseRef, draft: &mut Draft) -> Result<Reply, Refusal> {
+    if let Some(known) = view.lease_by_id(lease.lease_id) {
+        if known.granted.token != lease.token {
+            return Err(Refusal::NotHolder);
+        }
+        end(known.granted, LeaseEnd::Released, draft);
+        return Ok(Reply::Released { replayed: false });
+    }
+    let ended = view.ended(lease.lease_id).ok_or(Refusal::NotFound)?;
+    if ended.token != lease.token {
+        return Err(Refusal::NotHolder);
+    }
+    match ended.end {
+        LeaseEnd::Released => Ok(Reply::Released { replayed: true }),
+        LeaseEnd::Expired | LeaseEnd::Forced => {
+            Err(Refusal::LeaseLost { end: ended.end, token: ended.token })
+        }
+    }
+}
+
+/// Decides a forced release.
+pub(crate) fn force(
+    view: View<'_>,
+    request: &Request,
+    resource: &ResourceName,
+    token: Token,
+    draft: &mut Draft,
+) -> Result<Reply, Refusal> {
+    if let Some(effect) = replay(view, request)? {
+        return match effect {
+            Effect::ForceReleased { holder } => {
+                Ok(Reply::ForceReleased { holder: holder.clone(), replayed: true })
+            }
+            Effect::Released | Effect::Transacted(_) | Effect::Acquired { .. } => {
+                Err(Refusal::RequestIdReused)
+            }
+        };
+    }
+    check_fences(view, &request.fences)?;
+    let (reply, effect) = force_within(view, resource, token, draft)?;
+    remember(request.mark, effect, draft);
+    Ok(reply)
+}
+
+/// Decides a forced release within a transaction.
+pub(crate) fn force_within(
+    view: View<'_>,
+    resource: &ResourceName,
+    token: Token,
+    draft: &mut Draft,
+) -> Result<(Reply, Effect), Refusal> {
+    let mut holders = view.holders(resource);
+    let known = holders.find(|known| known.granted.token == token).ok_or(Refusal::NotFound)?;
+    end(known.granted, LeaseEnd::Forced, draft);
+    let holder = known.granted.holder.clone();
+    let effect = Effect::ForceReleased { holder: holder.clone() };
+    Ok((Reply::ForceReleased { holder, replayed: false }, effect))
+}
+
+/// Decides an abandon.
+pub(crate) fn abandon(
+    view: View<'_>,
+    abandoned: RequestHash,
+    draft: &mut Draft,
+) -> Result<Reply, Refusal> {
+    let state = view.state;
+    let known = if let Some(place) = state.find_lease_of(abandoned) {
+        end(&state.lease(place).granted, LeaseEnd::Released, draft);
+        AbandonedState::Held
+    } else if let Some(waiter) = state.find_waiter_of(abandoned) {
+        super::wait::cancel(state, waiter, draft);
+        AbandonedState::Waiting
+    } else {
+        match state.memory.request(abandoned) {
+            Some(Past::Effect { .. }) => return Err(Refusal::RequestIdReused),
+            Some(Past::Abandoned) => return Ok(Reply::Abandoned(AbandonedState::Nothing)),
+            Some(Past::LeaseEnded { .. }) => AbandonedState::Ended,
+            None => {
+                check_cap(Cap::Memory, state.memory.bytes(), 1, state.quotas.memory_bytes)?;
+                AbandonedState::Nothing
+            }
+        }
+    };
+    let revision = draft.shared_revision();
+    draft.change(Change::RequestAbandoned { id: abandoned, revision });
+    Ok(Reply::Abandoned(known))
+}
+
+/// Ends a lease whose deadline has come, or moves the deadline to where it truly is.
+pub(crate) fn expire(state: &State, now: Ms, place: u32, draft: &mut Draft) {
+    let lease = state.lease(place);
+    let at = state.floors.deadline(lease.renewed, lease.granted.ttl.ms());
+    if at > now {
+        draft.motion(Motion::LeaseRearmed { lease: place, at });
+    } else {
+        end(&lease.granted, LeaseEnd::Expired, draft);
+    }
+}
+
+fn end(granted: &LeaseGranted, end: LeaseEnd, draft: &mut Draft) {
+    let revision = draft.take_revision();
+    draft.change(Change::LeaseEnded(Arc::new(LeaseEnded {
+        namespace: granted.namespace.clone(),
+        lease_id: granted.lease_id,
+        token: granted.token,
+        revision,
+        end,
+        request: granted.request,
+    })));
+}
+
+/// The effect that an earlier send of this request had; `None`: it is unknown, and young
+/// enough to be executed, or has no identity.
+pub(crate) fn replay<'a>(view: View<'a>, request: &Request) -> Result<Option<&'a Effect>, Refusal> {
+    let Some(mark) = request.mark else { return Ok(None) };
+    let state = view.state;
+    if state.find_lease_of(mark.id).is_some() || state.find_waiter_of(mark.id).is_some() {
+        return Err(Refusal::RequestIdReused);
+    }
+    match state.memory.request(mark.id) {
+        None => check_age(request.age_ms).map(|()| None),
+        Some(Past::Abandoned) => Err(Refusal::CancelledWait),
+        Some(Past::LeaseEnded { .. }) => Err(Refusal::RequestIdReused),
+        Some(Past::Effect { command, effect }) => {
+            same_command(Some(*command), mark.command)?;
+            Ok(Some(effect))
+        }
+    }
+}
+
+pub(crate) fn remember(mark: Option<RequestMark>, effect: Effect, draft: &mut Draft) {
+    let Some(mark) = mark else { return };
+    let revision = draft.shared_revision();
+    draft.change(Change::RequestRemembered(Arc::new(RequestRemembered { mark, revision, effect })));
+}

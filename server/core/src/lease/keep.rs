@@ -1,0 +1,49 @@
+//! Renewing leases: no log, no disk; a lease that is gone stays gone.
+
+use alloc::vec::Vec;
+
+use crate::{
+    command::LeaseRef,
+    decision::{After, Draft},
+    motion::Motion,
+    overlay::View,
+    refusal::Refusal,
+    reply::Reply,
+    types::Revision,
+};
+
+/// Decides a bulk renewal. The answer depends on the last changes of its leases alone.
+pub(crate) fn decide(view: View<'_>, renewals: &[LeaseRef], draft: &mut Draft) -> (Reply, After) {
+    let mut after = Revision(0);
+    let results: Vec<_> =
+        renewals.iter().map(|renewal| renew(view, *renewal, draft, &mut after)).collect();
+    (Reply::Renewed(results.into()), After::Revision(after))
+}
+
+fn renew(
+    view: View<'_>,
+    renewal: LeaseRef,
+    draft: &mut Draft,
+    after: &mut Revision,
+) -> Result<u64, Refusal> {
+    if let Some(known) = view.lease_by_id(renewal.lease_id) {
+        *after = (*after).max(known.granted.token.revision());
+        if known.granted.token != renewal.token {
+            return Err(Refusal::NotHolder);
+        }
+        let lease = known.place.expect("renewals are not part of transactions");
+        draft.motion(Motion::LeaseRenewed { lease });
+        return Ok(known.granted.ttl.ms());
+    }
+    match view.ended(renewal.lease_id) {
+        None => Err(Refusal::NotFound),
+        Some(ended) => {
+            *after = (*after).max(ended.revision);
+            if ended.token == renewal.token {
+                Err(Refusal::LeaseLost { end: ended.end, token: ended.token })
+            } else {
+                Err(Refusal::NotHolder)
+            }
+        }
+    }
+}

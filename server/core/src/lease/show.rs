@@ -1,0 +1,67 @@
+//! Reading leases. Never shows a lease id to anyone but its holder.
+
+use crate::{
+    command::LeaseKey,
+    limits,
+    overlay::{Known, View},
+    refusal::Refusal,
+    reply::{Checked, Found, Reply},
+    types::{LeaseId, ResourceName, Token},
+};
+
+/// Decides a get.
+pub(crate) fn get(view: View<'_>, key: &LeaseKey) -> Result<Reply, Refusal> {
+    match key {
+        LeaseKey::Id(id) => by_id(view, *id),
+        LeaseKey::Resource(name) => Ok(Reply::Found(found(view, name))),
+    }
+}
+
+fn by_id(view: View<'_>, id: LeaseId) -> Result<Reply, Refusal> {
+    if let Some(known) = view.lease_by_id(id) {
+        let mut found = found(view, &known.granted.target.resource);
+        found.leases = [known.lease_info()].into();
+        return Ok(Reply::Found(found));
+    }
+    match view.ended(id) {
+        Some(ended) => Err(Refusal::LeaseLost { end: ended.end, token: ended.token }),
+        None => Err(Refusal::NotFound),
+    }
+}
+
+fn found(view: View<'_>, name: &ResourceName) -> Found {
+    let resource = view.resource(name);
+    let holders = resource.map_or(0, |it| it.holders.len());
+    let waiters = resource.and_then(|it| it.queue.as_deref()).map_or(0, |queue| queue.total);
+    let shown = view.holders(name).take(limits::HOLDERS_SHOWN_MAX);
+    Found {
+        leases: shown.map(Known::lease_info).collect(),
+        holder_count: u32::try_from(holders).unwrap_or(u32::MAX),
+        waiter_count: waiters,
+    }
+}
+
+/// Decides a page of the list.
+pub(crate) fn list(view: View<'_>, after: u64, count: usize) -> Reply {
+    assert!((1..=limits::PAGE_MAX).contains(&count), "the edge bounds pages");
+    let from = core::ops::Bound::Excluded(Token(after));
+    let space = view.space.map(|space| view.state.space(space));
+    let mut places =
+        space.into_iter().flat_map(|space| space.leases.range((from, core::ops::Bound::Unbounded)));
+    let leases: alloc::vec::Vec<_> = places
+        .by_ref()
+        .take(count)
+        .filter_map(|(_, place)| view.known(*place))
+        .map(Known::lease_info)
+        .collect();
+    let next = leases.last().map(|last| last.token).filter(|_| places.next().is_some());
+    Reply::Page { leases, next }
+}
+
+/// Decides a check.
+pub(crate) fn check(view: View<'_>, resource: &ResourceName, token: Token) -> Reply {
+    Reply::Checked(Checked {
+        current: view.holders(resource).any(|known| known.granted.token == token),
+        newest: view.holders(resource).last().map(Known::holder_info),
+    })
+}

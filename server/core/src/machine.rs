@@ -1,0 +1,203 @@
+//! The machine: one `match` over commands, and the order in which a decision becomes true.
+//!
+//! `decide` and its kin read and never write; [`Machine::take`] writes and never refuses.
+
+use crate::{
+    change::Change,
+    command::{Command, Request},
+    deadline::Due,
+    decision::{After, Answer, Decision, Draft, NOBODY},
+    lease,
+    limits::{self, Quotas},
+    motion::Motion,
+    overlay::View,
+    refusal::Refusal,
+    reply::Reply,
+    state::State,
+    transact,
+    types::{CallId, Ms, Now, Revision},
+};
+
+/// State and the laws that move it.
+pub struct Machine {
+    state: State,
+}
+
+impl Machine {
+    /// An empty machine. `seed` is random, drawn outside: it keeps callers from choosing
+    /// names that collide in hash tables. It has no influence on any outcome.
+    #[must_use]
+    pub fn new(seed: u64, quotas: Quotas) -> Self {
+        Self { state: State::new(seed, quotas) }
+    }
+
+    /// A machine as it was: `rows` are the durable rows by key, `memory` what replay memory
+    /// is rebuilt from, `revision` where the counter stands. Every lease has its full ttl
+    /// again, from time 0.
+    #[must_use]
+    pub fn recover<'a>(
+        seed: u64,
+        quotas: Quotas,
+        revision: Revision,
+        rows: impl IntoIterator<Item = &'a Change>,
+        memory: impl IntoIterator<Item = &'a Change>,
+    ) -> Self {
+        let mut machine = Self::new(seed, quotas);
+        let state = &mut machine.state;
+        for row in rows {
+            state.absorb(Ms(0), row);
+        }
+        for change in memory {
+            state.recall(Ms(0), change);
+        }
+        state.absorb(Ms(0), &Change::Started { revision });
+        assert!(state.revision == revision, "the start entry is the newest of all");
+        state.floors.record(Ms(0));
+        state.start_deadlines(Ms(0), revision);
+        machine
+    }
+
+    /// Decides what a request comes to. Changes nothing.
+    #[must_use]
+    pub fn decide(&self, now: Now, request: &Request) -> Decision {
+        let mut draft = Draft::new(self.state.revision);
+        let mut after = After::Everything;
+        let view = View::plain(&self.state, &request.namespace, now.ms);
+        let outcome = match &request.command {
+            Command::AcquireLease(acquire) => {
+                lease::acquire::decide(view, request, acquire, &mut draft)
+            }
+            Command::AbandonLease { abandoned } => {
+                lease::end::abandon(view, *abandoned, &mut draft).map(Some)
+            }
+            Command::RenewLeases(renewals) => {
+                let (reply, depends) = lease::keep::decide(view, renewals, &mut draft);
+                after = depends;
+                Ok(Some(reply))
+            }
+            Command::ReleaseLease(lease) => {
+                lease::end::release(view, request, *lease, &mut draft).map(Some)
+            }
+            Command::GetLease(key) => lease::show::get(view, key).map(Some),
+            Command::ListLeases { after, count } => {
+                Ok(Some(lease::show::list(view, *after, *count)))
+            }
+            Command::CheckLease { resource, token } => {
+                Ok(Some(lease::show::check(view, resource, *token)))
+            }
+            Command::ForceReleaseLease { resource, token } => {
+                lease::end::force(view, request, resource, *token, &mut draft).map(Some)
+            }
+            Command::Transact(operations) => {
+                transact::decide(view, request, operations, &mut draft).map(Some)
+            }
+        };
+        conclude(draft, request.call, outcome, after)
+    }
+
+    /// Decides what time has brought: at most one slice of expiries, ends of waits and
+    /// forgetting. Empty when nothing is due, however often it is asked.
+    #[must_use]
+    pub fn decide_tick(&self, now: Now) -> Decision {
+        let state = &self.state;
+        let mut draft = Draft::new(state.revision);
+        for (_, due) in state.deadlines.due(now.ms).take(limits::SLICE_MAX) {
+            match due {
+                Due::Lease(lease) => lease::end::expire(state, now.ms, lease, &mut draft),
+                // What has just run out is given away before a wait of the same moment ends.
+                Due::Wait(_) if !draft.decision.changes.is_empty() => {}
+                Due::Wait(waiter) => lease::wait::end_waits(state, now.ms, waiter, &mut draft),
+                Due::Keep(waiter) => draft.motion(Motion::WaiterDropped { waiter }),
+            }
+        }
+        let count = state.memory.due(now.ms, limits::SLICE_MAX);
+        if count > 0 {
+            draft.motion(Motion::Forgotten { count });
+        }
+        draft.decision
+    }
+
+    /// Decides that a call is gone: nobody waits for its answer.
+    #[must_use]
+    pub fn decide_drop(&self, call: CallId) -> Decision {
+        let mut draft = Draft::new(self.state.revision);
+        lease::wait::drop_call(&self.state, call, &mut draft);
+        draft.decision
+    }
+
+    /// Decides who can now be granted on the next resource that changed; `None`: all is
+    /// settled. At most `most` grants; the rest of a resource is decided when asked again.
+    #[must_use]
+    pub fn decide_settle(&self, now: Now, most: usize) -> Option<Decision> {
+        let resource = self.state.unsettled.front()?;
+        let mut draft = Draft::new(self.state.revision);
+        if lease::wait::settle(&self.state, now.ms, *resource, most, &mut draft) {
+            draft.motion(Motion::Settled);
+        }
+        Some(draft.decision)
+    }
+
+    /// Makes a decision true. It must be the last one this machine made.
+    pub fn take(&mut self, now: Now, decision: &Decision) {
+        for change in &decision.changes {
+            self.state.absorb(now.ms, change);
+        }
+        for motion in &decision.motions {
+            self.state.shift(now.ms, motion);
+        }
+    }
+
+    /// Everything up to and including `through` is durable: deadlines of these grants begin.
+    pub fn durable(&mut self, now: Now, through: Revision) {
+        self.state.start_deadlines(now.ms, through);
+    }
+
+    /// Time stood still before this moment, and holders could not renew.
+    pub fn stalled(&mut self, now: Now) {
+        self.state.floors.record(now.ms);
+    }
+
+    /// When [`Self::decide_tick`] will next have something to do; `None`: not by itself.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Ms> {
+        let memory = self.state.memory.next_deadline();
+        self.state.deadlines.next().into_iter().chain(memory).min()
+    }
+
+    /// True while some resource is to be settled.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        !self.state.unsettled.is_empty()
+    }
+
+    /// What the machine knows.
+    #[must_use]
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+}
+
+/// Adds the caller's own answer; a refusal leaves nothing of the draft but motions that
+/// belong to the refusal itself.
+fn conclude(
+    draft: Draft,
+    call: CallId,
+    outcome: Result<Option<Reply>, Refusal>,
+    after: After,
+) -> Decision {
+    let mut decision = draft.decision;
+    let result = match outcome {
+        Ok(None) => return decision,
+        Ok(Some(reply)) => Ok(reply),
+        Err(refusal) => {
+            decision.changes.clear();
+            decision.answers.clear();
+            decision.motions.retain(|motion| matches!(motion, Motion::WaiterKept { .. }));
+            Err(refusal)
+        }
+    };
+    if call != NOBODY {
+        decision.answers.push(Answer { call, result, after });
+    }
+    decision
+}

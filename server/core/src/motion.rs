@@ -1,0 +1,80 @@
+//! What a decision does to volatile state: waiters, attachments and deadlines.
+//!
+//! A motion is never logged and never snapshotted; a restart begins without any.
+
+use alloc::boxed::Box;
+
+use crate::{
+    command::AcquireLease,
+    types::{CallId, Ms, Namespace, RequestMark},
+};
+
+/// One motion. `u32`s are places in the state's slabs, true while the state is not changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Motion {
+    /// A call waits for a lease: a new waiter, with this call attached.
+    WaiterQueued(Box<QueuedWaiter>),
+    /// A call waits with a waiter that is already there.
+    CallAttached {
+        /// The waiter.
+        waiter: u32,
+        /// The call.
+        call: CallId,
+        /// When its wait ends.
+        until: Ms,
+        /// How long the place is kept from now on, when it is left.
+        keep_ms: u64,
+    },
+    /// A call waits no more; the last one gone leaves its waiter detached, or, if it has no
+    /// request id to come back with, drops it.
+    CallDetached {
+        /// The call.
+        call: CallId,
+    },
+    /// A waiter is no more.
+    WaiterDropped {
+        /// The waiter.
+        waiter: u32,
+    },
+    /// A detached waiter was asked for and still waits: its place is kept anew.
+    WaiterKept {
+        /// The waiter.
+        waiter: u32,
+        /// How long.
+        keep_ms: u64,
+    },
+    /// A lease counts its ttl from now.
+    LeaseRenewed {
+        /// The lease.
+        lease: u32,
+    },
+    /// A lease that seemed due is not, yet.
+    LeaseRearmed {
+        /// The lease.
+        lease: u32,
+        /// When it is.
+        at: Ms,
+    },
+    /// So many entries of replay memory are forgotten.
+    Forgotten {
+        /// At most.
+        count: usize,
+    },
+    /// Nothing is left to settle on a resource.
+    Settled,
+}
+
+/// A new waiter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueuedWaiter {
+    /// Where.
+    pub namespace: Namespace,
+    /// Its identity; `None`: it lives and dies with its call.
+    pub mark: Option<RequestMark>,
+    /// What it waits for.
+    pub acquire: AcquireLease,
+    /// The call that waits.
+    pub call: CallId,
+    /// When that call's wait ends.
+    pub until: Ms,
+}

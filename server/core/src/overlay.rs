@@ -1,0 +1,191 @@
+//! What a decision sees: the state, and over it what earlier operations of the same
+//! transaction have already decided.
+//!
+//! A single operation has no overlay and pays nothing for it.
+
+use alloc::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    change::{Change, LeaseEnded, LeaseGranted},
+    memory::Ended,
+    reply::{HolderInfo, LeaseInfo},
+    state::{Resource, State},
+    types::{LeaseId, Ms, Namespace, ResourceName, Token},
+};
+
+/// Decided but not absorbed: the changes of a transaction so far, by what they change.
+#[derive(Debug, Default)]
+pub(crate) struct Overlay {
+    granted: BTreeMap<Token, Arc<LeaseGranted>>,
+    ended: BTreeMap<Token, Arc<LeaseEnded>>,
+    /// Leases of the state that are no more.
+    leases_gone: u64,
+    bytes_added: u64,
+    bytes_gone: u64,
+}
+
+/// The state as one operation sees it. All operations of a transaction are in one namespace.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) namespace: &'a Namespace,
+    /// Where the namespace is; `None`: nothing is in it.
+    pub(crate) space: Option<u32>,
+    pub(crate) now: Ms,
+    overlay: Option<&'a Overlay>,
+}
+
+/// A live lease as a decision sees it.
+#[derive(Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) granted: &'a Arc<LeaseGranted>,
+    pub(crate) remaining_ms: u64,
+    /// Where it is; `None`: only decided.
+    pub(crate) place: Option<u32>,
+}
+
+// === impl Overlay ===
+
+impl Overlay {
+    /// Lays a change over those before it.
+    pub(crate) fn lay(&mut self, view: View<'_>, change: &Change) {
+        match change {
+            Change::Started { .. }
+            | Change::RequestRemembered(_)
+            | Change::RequestAbandoned { .. } => {}
+            Change::LeaseGranted(granted) => {
+                self.bytes_added += granted.bytes();
+                self.granted.insert(granted.token, Arc::clone(granted));
+            }
+            Change::LeaseEnded(ended) => {
+                if let Some(granted) = self.granted.remove(&ended.token) {
+                    self.bytes_added -= granted.bytes();
+                } else if let Some(known) = view.lease_by_token(ended.token) {
+                    self.bytes_gone += known.granted.bytes();
+                    self.leases_gone += 1;
+                }
+                self.ended.insert(ended.token, Arc::clone(ended));
+            }
+        }
+    }
+}
+
+// === impl View ===
+
+impl<'a> View<'a> {
+    /// The state alone.
+    pub(crate) fn plain(state: &'a State, namespace: &'a Namespace, now: Ms) -> Self {
+        Self { state, namespace, space: state.find_space(namespace), now, overlay: None }
+    }
+
+    /// The state under an overlay.
+    pub(crate) fn under(self, overlay: &'a Overlay) -> Self {
+        Self { overlay: Some(overlay), ..self }
+    }
+
+    /// The lease at a place, unless the overlay has ended it.
+    pub(crate) fn known(self, place: u32) -> Option<Known<'a>> {
+        let granted = &self.state.lease(place).granted;
+        if self.overlay.is_some_and(|over| over.ended.contains_key(&granted.token)) {
+            return None;
+        }
+        let remaining_ms = self.state.remaining_ms(place, self.now);
+        Some(Known { granted, remaining_ms, place: Some(place) })
+    }
+
+    /// Leases that exist only in the overlay, by token.
+    fn fresh(self) -> impl Iterator<Item = Known<'a>> {
+        self.overlay.into_iter().flat_map(|over| over.granted.values()).map(|granted| Known {
+            granted,
+            remaining_ms: granted.ttl.ms(),
+            place: None,
+        })
+    }
+
+    /// The live lease with this id.
+    pub(crate) fn lease_by_id(self, id: LeaseId) -> Option<Known<'a>> {
+        let base = self.space.and_then(|space| self.state.find_lease(space, id));
+        base.and_then(|place| self.known(place))
+            .or_else(|| self.fresh().find(|known| known.granted.lease_id == id))
+    }
+
+    fn lease_by_token(self, token: Token) -> Option<Known<'a>> {
+        let space = self.space.map(|space| self.state.space(space));
+        let base = space.and_then(|space| space.leases.get(&token));
+        base.and_then(|place| self.known(*place))
+            .or_else(|| self.fresh().find(|known| known.granted.token == token))
+    }
+
+    /// How the lease with this id ended, while it is remembered.
+    pub(crate) fn ended(self, id: LeaseId) -> Option<Ended> {
+        let over = self.overlay.into_iter().flat_map(|over| over.ended.values());
+        let ended = over.into_iter().find(|ended| ended.lease_id == id).map(|ended| Ended {
+            token: ended.token,
+            end: ended.end,
+            revision: ended.revision,
+        });
+        ended.or_else(|| self.state.memory.lease(self.namespace, id))
+    }
+
+    /// The resource, if it is held or waited for in the state.
+    pub(crate) fn resource(self, name: &ResourceName) -> Option<&'a Resource> {
+        let place = self.state.find_resource(self.space?, name)?;
+        Some(self.state.resource(place))
+    }
+
+    /// Who holds a resource, oldest grant first.
+    pub(crate) fn holders(self, name: &ResourceName) -> impl Iterator<Item = Known<'a>> {
+        let base = self.resource(name).into_iter().flat_map(|resource| resource.holders.iter());
+        let fresh = self.fresh().filter({
+            let name = name.clone();
+            move |known| known.granted.target.resource == name
+        });
+        base.filter_map(move |place| self.known(place)).chain(fresh)
+    }
+
+    /// Live leases of the namespace.
+    pub(crate) fn lease_count(self) -> u64 {
+        let base = self.space.map_or(0, |space| self.state.space(space).leases.len() as u64);
+        match self.overlay {
+            None => base,
+            Some(over) => base + over.granted.len() as u64 - over.leases_gone,
+        }
+    }
+
+    /// Waiters of the namespace.
+    pub(crate) fn waiter_count(self) -> u64 {
+        self.space.map_or(0, |space| self.state.space(space).waiters)
+    }
+
+    /// Bytes counted against the namespace.
+    pub(crate) fn byte_count(self) -> u64 {
+        let base = self.space.map_or(0, |space| self.state.space(space).bytes);
+        match self.overlay {
+            None => base,
+            Some(over) => base + over.bytes_added - over.bytes_gone,
+        }
+    }
+}
+
+// === impl Known ===
+
+impl Known<'_> {
+    pub(crate) fn holder_info(self) -> HolderInfo {
+        HolderInfo {
+            holder: self.granted.holder.clone(),
+            token: self.granted.token,
+            remaining_ms: self.remaining_ms,
+            mode: self.granted.target.mode,
+        }
+    }
+
+    pub(crate) fn lease_info(self) -> LeaseInfo {
+        LeaseInfo {
+            target: self.granted.target.clone(),
+            holder: self.granted.holder.clone(),
+            token: self.granted.token,
+            ttl_ms: self.granted.ttl.ms(),
+            remaining_ms: self.remaining_ms,
+        }
+    }
+}

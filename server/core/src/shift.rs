@@ -1,0 +1,222 @@
+//! `shift`: the only mutator of volatile state: waiters, attachments and deadlines.
+
+use alloc::vec;
+
+use crate::{
+    absorb::place_of,
+    deadline::Due,
+    motion::{Motion, QueuedWaiter},
+    state::{AttachedCall, State, UNARMED, Waiter},
+    types::{CallId, Ms, Revision},
+};
+
+impl State {
+    /// Carries a motion out.
+    pub(crate) fn shift(&mut self, now: Ms, motion: &Motion) {
+        match motion {
+            Motion::WaiterQueued(queued) => self.queue_waiter(now, queued),
+            Motion::CallAttached { waiter, call, until, keep_ms } => {
+                self.attach_call(*waiter, AttachedCall { call: *call, since: now, until: *until });
+                self.waiter_mut(*waiter).acquire.keep_ms = *keep_ms;
+            }
+            Motion::CallDetached { call } => self.detach_call(now, *call),
+            Motion::WaiterDropped { waiter } => self.drop_waiter(*waiter),
+            Motion::WaiterKept { waiter, keep_ms } => self.keep_waiter(now, *waiter, *keep_ms),
+            Motion::LeaseRenewed { lease } => self.renew_lease(now, *lease),
+            Motion::LeaseRearmed { lease, at } => self.rearm_lease(*lease, *at),
+            Motion::Forgotten { count } => self.memory.forget(now, *count),
+            Motion::Settled => self.settled(),
+        }
+    }
+
+    /// Begins the deadlines of all grants up to and including `through`, as they are durable.
+    pub(crate) fn start_deadlines(&mut self, now: Ms, through: Revision) {
+        while let Some((token, place)) = self.starting.front().copied() {
+            if token.revision() > through {
+                return;
+            }
+            self.starting.pop_front();
+            // It may have been released meanwhile, and its place given to another.
+            let lease = self.leases.get(place as usize);
+            if lease.is_some_and(|lease| lease.granted.token == token && lease.armed == UNARMED) {
+                let lease = self.lease_mut(place);
+                lease.renewed = now;
+                let at = now.plus(lease.granted.ttl.ms());
+                lease.armed = at;
+                self.deadlines.arm(at, Due::Lease(place));
+            }
+        }
+    }
+
+    /// A renewal moves the deadline only; where it is armed is put right when that comes up.
+    fn renew_lease(&mut self, now: Ms, place: u32) {
+        let lease = self.lease_mut(place);
+        assert!(lease.renewed <= now, "time never goes backwards");
+        lease.renewed = now;
+    }
+
+    fn rearm_lease(&mut self, place: u32, at: Ms) {
+        let armed = self.lease(place).armed;
+        self.deadlines.disarm(armed, Due::Lease(place));
+        self.deadlines.arm(at, Due::Lease(place));
+        self.lease_mut(place).armed = at;
+    }
+
+    fn queue_waiter(&mut self, now: Ms, queued: &QueuedWaiter) {
+        let space = self.ensure_space(&queued.namespace);
+        let resource = self.ensure_resource(space, &queued.acquire.target.resource);
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let waiter = Waiter {
+            space,
+            resource,
+            mark: queued.mark,
+            acquire: queued.acquire.clone(),
+            seq,
+            calls: vec![],
+            armed: UNARMED,
+        };
+        let place = place_of(self.waiters.insert(waiter));
+        let held = self.space_mut(space);
+        held.waiters += 1;
+        held.bytes += queued.acquire.bytes();
+        self.resource_mut(resource).queue.get_or_insert_default().total += 1;
+        if let Some(mark) = queued.mark {
+            let (waiters, hasher) = (&self.waiters, &self.hasher);
+            self.waiter_requests.insert(hasher.hash(&mark.id), place, |at| {
+                let known = waiters.get(*at as usize).expect("places of waiters are kept true");
+                hasher.hash(&known.mark.expect("indexed by its request").id)
+            });
+        }
+        let call = AttachedCall { call: queued.call, since: now, until: queued.until };
+        self.attach_call(place, call);
+    }
+
+    fn attach_call(&mut self, place: u32, call: AttachedCall) {
+        let waiter = self.waiter_mut(place);
+        let was_attached = waiter.is_attached();
+        waiter.calls.push(call);
+        let (resource, key) = (waiter.resource, waiter.key());
+        let mode = waiter.acquire.target.mode;
+        let hasher = self.hasher.clone();
+        self.calls
+            .insert(hasher.hash(&call.call), (call.call, place), |(known, _)| hasher.hash(known));
+        if !was_attached {
+            let queue = self.resource_mut(resource).queue.as_mut().expect("a waiter is queued");
+            queue.attach(key, mode, place);
+            self.unsettle(resource);
+        }
+        self.rearm_waiter(place);
+    }
+
+    fn detach_call(&mut self, now: Ms, call: CallId) {
+        let hash = self.hasher.hash(&call);
+        let Some((_, place)) = self.calls.remove(hash, |(known, _)| *known == call) else { return };
+        let waiter = self.waiter_mut(place);
+        waiter.calls.retain(|attached| attached.call != call);
+        if waiter.is_attached() {
+            self.rearm_waiter(place);
+        } else if waiter.mark.is_none() {
+            self.leave_queue(place, true);
+            self.remove_waiter(place);
+        } else {
+            let keep_ms = waiter.acquire.keep_ms;
+            self.leave_queue(place, true);
+            self.keep_until(place, now.plus(keep_ms));
+        }
+    }
+
+    fn keep_waiter(&mut self, now: Ms, place: u32, keep_ms: u64) {
+        let waiter = self.waiter_mut(place);
+        waiter.acquire.keep_ms = keep_ms;
+        if !waiter.is_attached() {
+            self.keep_until(place, now.plus(keep_ms));
+        }
+    }
+
+    fn keep_until(&mut self, place: u32, at: Ms) {
+        self.disarm_waiter(place, false);
+        self.deadlines.arm(at, Due::Keep(place));
+        self.waiter_mut(place).armed = at;
+    }
+
+    fn drop_waiter(&mut self, place: u32) {
+        let waiter = self.waiter(place);
+        let attached = waiter.is_attached();
+        if attached {
+            self.leave_queue(place, true);
+            let calls = core::mem::take(&mut self.waiter_mut(place).calls);
+            for attached in calls {
+                let hash = self.hasher.hash(&attached.call);
+                self.calls.remove(hash, |(known, _)| *known == attached.call);
+            }
+        }
+        self.remove_waiter(place);
+    }
+
+    /// Takes a waiter out of the order of those to be served; whoever stood behind may be next.
+    fn leave_queue(&mut self, place: u32, was_attached: bool) {
+        self.disarm_waiter(place, was_attached);
+        let waiter = self.waiter(place);
+        let (resource, key, mode) = (waiter.resource, waiter.key(), waiter.acquire.target.mode);
+        let queue = self.resource_mut(resource).queue.as_mut().expect("a waiter is queued");
+        queue.detach(key, mode);
+        self.unsettle(resource);
+    }
+
+    fn remove_waiter(&mut self, place: u32) {
+        self.disarm_waiter(place, false);
+        let waiter = self.waiters.remove(place as usize);
+        if let Some(mark) = waiter.mark {
+            let hash = self.hasher.hash(&mark.id);
+            let known = self.waiter_requests.remove(hash, |at| *at == place);
+            assert!(known.is_some(), "every waiter is found by its request");
+        }
+        let space = self.space_mut(waiter.space);
+        space.waiters -= 1;
+        space.bytes -= waiter.acquire.bytes();
+        let resource = self.resource_mut(waiter.resource);
+        let queue = resource.queue.as_mut().expect("a waiter is queued");
+        queue.total -= 1;
+        if queue.total == 0 {
+            resource.queue = None;
+        }
+        self.drop_resource_if_idle(waiter.resource);
+        self.drop_space_if_idle(waiter.space);
+    }
+
+    fn rearm_waiter(&mut self, place: u32) {
+        let waiter = self.waiter(place);
+        let earliest = waiter.calls.iter().map(|call| call.until).min();
+        let at = earliest.expect("an attached waiter has a call");
+        // It may stand in the table as detached until now, or as attached with another end.
+        let was = waiter.armed;
+        if was != UNARMED {
+            let due = if self.deadlines.is_armed(was, Due::Wait(place)) {
+                Due::Wait(place)
+            } else {
+                Due::Keep(place)
+            };
+            self.deadlines.disarm(was, due);
+        }
+        self.deadlines.arm(at, Due::Wait(place));
+        self.waiter_mut(place).armed = at;
+    }
+
+    fn disarm_waiter(&mut self, place: u32, attached: bool) {
+        let armed = self.waiter(place).armed;
+        if armed != UNARMED {
+            let due = if attached { Due::Wait(place) } else { Due::Keep(place) };
+            self.deadlines.disarm(armed, due);
+            self.waiter_mut(place).armed = UNARMED;
+        }
+    }
+
+    fn settled(&mut self) {
+        if let Some(resource) = self.unsettled.pop_front()
+            && let Some(resource) = self.resources.get_mut(resource as usize)
+        {
+            resource.unsettled = false;
+        }
+    }
+}

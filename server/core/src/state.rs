@@ -1,0 +1,359 @@
+//! The state: what the machine knows, and the indexes that find it.
+//!
+//! Owns the data and the lookups. It is changed only by `absorb` (durable state and replay
+//! memory) and by `shift` (volatile state); nothing here decides.
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    vec::Vec,
+};
+
+use slab::Slab;
+
+use crate::{
+    change::LeaseGranted,
+    command::AcquireLease,
+    deadline::{Deadlines, Floors},
+    limits::Quotas,
+    memory::Memory,
+    table::{Hasher, KeyHash, Table},
+    types::{
+        CallId, LeaseId, Mode, Ms, Namespace, RequestHash, RequestMark, ResourceName, Revision,
+        Token,
+    },
+};
+
+/// Everything.
+pub struct State {
+    pub(crate) quotas: Quotas,
+    pub(crate) hasher: Hasher,
+    /// The last revision taken.
+    pub(crate) revision: Revision,
+    pub(crate) spaces: Slab<Space>,
+    pub(crate) space_names: BTreeMap<Namespace, u32>,
+    pub(crate) leases: Slab<Lease>,
+    pub(crate) lease_ids: Table<u32>,
+    pub(crate) lease_requests: Table<u32>,
+    pub(crate) resources: Slab<Resource>,
+    pub(crate) resource_names: Table<u32>,
+    pub(crate) memory: Memory,
+    // What follows is volatile.
+    pub(crate) waiters: Slab<Waiter>,
+    pub(crate) waiter_requests: Table<u32>,
+    pub(crate) calls: Table<(CallId, u32)>,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) floors: Floors,
+    /// Grants whose entry is not known to be durable, by token: their deadline has not begun.
+    pub(crate) starting: VecDeque<(Token, u32)>,
+    /// Resources on which a waiter may now be granted.
+    pub(crate) unsettled: VecDeque<u32>,
+    pub(crate) next_seq: u64,
+}
+
+/// A namespace with anything in it.
+pub(crate) struct Space {
+    pub(crate) name: Namespace,
+    /// Live leases by token.
+    pub(crate) leases: BTreeMap<Token, u32>,
+    pub(crate) waiters: u64,
+    pub(crate) bytes: u64,
+}
+
+/// A live lease: what is durable of it, and its clock.
+pub(crate) struct Lease {
+    pub(crate) granted: Arc<LeaseGranted>,
+    pub(crate) space: u32,
+    pub(crate) resource: u32,
+    /// When its ttl was last begun anew.
+    pub(crate) renewed: Ms,
+    /// Where it stands in the table of deadlines; [`UNARMED`] until its grant is durable.
+    pub(crate) armed: Ms,
+}
+
+/// Of a lease whose deadline has not begun.
+pub(crate) const UNARMED: Ms = Ms(u64::MAX);
+
+/// A resource that is held or waited for.
+pub(crate) struct Resource {
+    pub(crate) name: ResourceName,
+    pub(crate) space: u32,
+    /// It stands in the list of resources to settle.
+    pub(crate) unsettled: bool,
+    pub(crate) holders: Holders,
+    pub(crate) queue: Option<Box<Queue>>,
+}
+
+/// Who holds a resource: nearly always one.
+pub(crate) enum Holders {
+    None,
+    One(u32),
+    /// Shared, by token.
+    #[expect(clippy::box_collection, reason = "rare; keeps every resource 16 bytes smaller")]
+    Many(Box<BTreeSet<(Token, u32)>>),
+}
+
+/// Who waits for a resource.
+#[derive(Default)]
+pub(crate) struct Queue {
+    /// Attached waiters in the order in which they will be served.
+    pub(crate) attached: BTreeMap<QueueKey, u32>,
+    /// How many of them ask for what, by priority.
+    pub(crate) levels: BTreeMap<i8, Level>,
+    /// Waiters, detached ones included.
+    pub(crate) total: u32,
+}
+
+/// Place in a queue: higher priority first, then first come, first served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct QueueKey {
+    pub(crate) descending: core::cmp::Reverse<i8>,
+    pub(crate) seq: u64,
+}
+
+/// Attached waiters of one priority.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Level {
+    pub(crate) shared: u32,
+    pub(crate) exclusive: u32,
+}
+
+/// Someone who waits for a lease.
+pub(crate) struct Waiter {
+    pub(crate) space: u32,
+    pub(crate) resource: u32,
+    pub(crate) mark: Option<RequestMark>,
+    pub(crate) acquire: AcquireLease,
+    pub(crate) seq: u64,
+    /// Calls that will be told; without any it is detached and passed over.
+    pub(crate) calls: Vec<AttachedCall>,
+    /// Where it stands in the table of deadlines: the end of its earliest call's wait while
+    /// attached, else the end of its place.
+    pub(crate) armed: Ms,
+}
+
+/// One call attached to a waiter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AttachedCall {
+    pub(crate) call: CallId,
+    pub(crate) since: Ms,
+    pub(crate) until: Ms,
+}
+
+// === impl State ===
+
+impl State {
+    /// An empty state. `seed` is random, drawn outside.
+    #[must_use]
+    pub fn new(seed: u64, quotas: Quotas) -> Self {
+        let hasher = Hasher::new(seed);
+        Self {
+            quotas,
+            memory: Memory::new(hasher.clone()),
+            hasher,
+            revision: Revision(0),
+            spaces: Slab::new(),
+            space_names: BTreeMap::new(),
+            leases: Slab::new(),
+            lease_ids: Table::new(),
+            lease_requests: Table::new(),
+            resources: Slab::new(),
+            resource_names: Table::new(),
+            waiters: Slab::new(),
+            waiter_requests: Table::new(),
+            calls: Table::new(),
+            deadlines: Deadlines::default(),
+            floors: Floors::default(),
+            starting: VecDeque::new(),
+            unsettled: VecDeque::new(),
+            next_seq: 0,
+        }
+    }
+
+    pub(crate) fn space(&self, place: u32) -> &Space {
+        self.spaces.get(place as usize).expect("places of spaces are kept true")
+    }
+
+    pub(crate) fn space_mut(&mut self, place: u32) -> &mut Space {
+        self.spaces.get_mut(place as usize).expect("places of spaces are kept true")
+    }
+
+    pub(crate) fn lease(&self, place: u32) -> &Lease {
+        self.leases.get(place as usize).expect("places of leases are kept true")
+    }
+
+    pub(crate) fn lease_mut(&mut self, place: u32) -> &mut Lease {
+        self.leases.get_mut(place as usize).expect("places of leases are kept true")
+    }
+
+    pub(crate) fn resource(&self, place: u32) -> &Resource {
+        self.resources.get(place as usize).expect("places of resources are kept true")
+    }
+
+    pub(crate) fn resource_mut(&mut self, place: u32) -> &mut Resource {
+        self.resources.get_mut(place as usize).expect("places of resources are kept true")
+    }
+
+    pub(crate) fn waiter(&self, place: u32) -> &Waiter {
+        self.waiters.get(place as usize).expect("places of waiters are kept true")
+    }
+
+    pub(crate) fn waiter_mut(&mut self, place: u32) -> &mut Waiter {
+        self.waiters.get_mut(place as usize).expect("places of waiters are kept true")
+    }
+
+    pub(crate) fn find_space(&self, namespace: &Namespace) -> Option<u32> {
+        self.space_names.get(namespace).copied()
+    }
+
+    pub(crate) fn find_resource(&self, space: u32, name: &ResourceName) -> Option<u32> {
+        let hash = self.resource_hash(space, name);
+        let is = |place: &u32| {
+            let resource = self.resource(*place);
+            resource.space == space && resource.name == *name
+        };
+        self.resource_names.find(hash, is).copied()
+    }
+
+    pub(crate) fn find_lease(&self, space: u32, id: LeaseId) -> Option<u32> {
+        let is = |place: &u32| {
+            let lease = self.lease(*place);
+            lease.space == space && lease.granted.lease_id == id
+        };
+        self.lease_ids.find(self.hasher.hash(&id), is).copied()
+    }
+
+    /// The live lease that this request got.
+    pub(crate) fn find_lease_of(&self, id: RequestHash) -> Option<u32> {
+        let is = |place: &u32| self.lease(*place).granted.request.is_some_and(|m| m.id == id);
+        self.lease_requests.find(self.hasher.hash(&id), is).copied()
+    }
+
+    /// The waiter of this request.
+    pub(crate) fn find_waiter_of(&self, id: RequestHash) -> Option<u32> {
+        let is = |place: &u32| self.waiter(*place).mark.is_some_and(|m| m.id == id);
+        self.waiter_requests.find(self.hasher.hash(&id), is).copied()
+    }
+
+    /// The waiter this call is attached to.
+    pub(crate) fn find_waiter_by(&self, call: CallId) -> Option<u32> {
+        self.calls.find(self.hasher.hash(&call), |(known, _)| *known == call).map(|(_, at)| *at)
+    }
+
+    pub(crate) fn resource_hash(&self, space: u32, name: &ResourceName) -> KeyHash {
+        self.hasher.hash(&(space, name.as_str()))
+    }
+
+    /// What is left of a lease: all of it while its deadline has not begun.
+    pub(crate) fn remaining_ms(&self, place: u32, now: Ms) -> u64 {
+        let lease = self.lease(place);
+        if lease.armed == UNARMED {
+            return lease.granted.ttl.ms();
+        }
+        self.floors.deadline(lease.renewed, lease.granted.ttl.ms()).since(now)
+    }
+
+    /// The last revision taken.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Live leases of all namespaces.
+    #[must_use]
+    pub fn lease_count(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// Waiters of all namespaces.
+    #[must_use]
+    pub fn waiter_count(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// Replay memory.
+    #[must_use]
+    pub const fn memory(&self) -> &Memory {
+        &self.memory
+    }
+}
+
+// === impl Holders ===
+
+impl Holders {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::One(_) => 1,
+            Self::Many(leases) => leases.len(),
+        }
+    }
+
+    /// Places of the holders' leases, oldest grant first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        let (one, many) = match self {
+            Self::None => (None, None),
+            Self::One(lease) => (Some(*lease), None),
+            Self::Many(leases) => (None, Some(leases.iter().map(|(_, lease)| *lease))),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+}
+
+// === impl Queue ===
+
+impl Queue {
+    /// How many attached waiters a newcomer of this priority finds before it.
+    pub(crate) fn ahead_of_newcomer(&self, priority: i8) -> Level {
+        let mut ahead = Level::default();
+        for (_, level) in self.levels.range(priority..) {
+            ahead.shared += level.shared;
+            ahead.exclusive += level.exclusive;
+        }
+        ahead
+    }
+
+    pub(crate) fn attach(&mut self, key: QueueKey, mode: Mode, waiter: u32) {
+        let before = self.attached.insert(key, waiter);
+        assert!(before.is_none(), "a place in a queue belongs to one waiter");
+        *self.levels.entry(key.descending.0).or_default().of(mode) += 1;
+    }
+
+    pub(crate) fn detach(&mut self, key: QueueKey, mode: Mode) {
+        let gone = self.attached.remove(&key);
+        assert!(gone.is_some(), "only an attached waiter is detached");
+        let level = self.levels.get_mut(&key.descending.0).expect("a level for every waiter");
+        *level.of(mode) -= 1;
+        if level.is_empty() {
+            self.levels.remove(&key.descending.0);
+        }
+    }
+}
+
+impl Level {
+    fn of(&mut self, mode: Mode) -> &mut u32 {
+        match mode {
+            Mode::Exclusive => &mut self.exclusive,
+            Mode::Shared => &mut self.shared,
+        }
+    }
+
+    pub(crate) const fn total(self) -> u32 {
+        self.shared + self.exclusive
+    }
+
+    const fn is_empty(self) -> bool {
+        self.shared == 0 && self.exclusive == 0
+    }
+}
+
+impl Waiter {
+    pub(crate) const fn key(&self) -> QueueKey {
+        QueueKey { descending: core::cmp::Reverse(self.acquire.priority.get()), seq: self.seq }
+    }
+
+    pub(crate) fn is_attached(&self) -> bool {
+        !self.calls.is_empty()
+    }
+}

@@ -1,0 +1,421 @@
+//! Scripts: verbs in; the outcome, all changes and all motions out.
+//!
+//! A script is `tests/scripts/NAME.txt`: blocks of verbs, a line `----`, and what came of
+//! them. `UPDATE=1 cargo test -p singletrack-core scripts` rewrites what came of them; read
+//! the difference before you commit it. The whole-state invariants are checked after every
+//! verb, and at the end of each script the log is replayed into a second machine, which must
+//! have the same rows.
+//!
+//! Verbs (`as=NAME` names a lease, `id=ID` is a request id, durations are like `500ms`, `10s`):
+//! `acquire RESOURCE holder=H [shared] [ttl=] [wait=] [keep=] [priority=] [fence=RES:TOKEN]
+//! [age=]`, `renew NAME[:TOKEN]...`, `release NAME[:TOKEN]`, `abandon ID`, `get RESOURCE|=NAME`,
+//! `list [after=] [count=]`, `check RESOURCE TOKEN`, `force RESOURCE TOKEN`, `drop CALL`,
+//! `advance TIME`, `stall TIME` (advance without charging), `durable`, `manual` (nothing is
+//! durable until `durable` says so), `restart`, `quota KIND N`, `transact` (the lines that
+//! begin with `+` are its operations). Every verb takes `ns=NAMESPACE`.
+
+use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
+
+use singletrack_core::{
+    change::Change,
+    command::{AcquireLease, Command, LeaseKey, LeaseRef, Request},
+    decision::Decision,
+    fence::{Fence, FenceTarget},
+    limits::{self, Quotas},
+    machine::Machine,
+    reply::Reply,
+    types::{
+        CallId, CommandHash, Holder, LeaseId, Mode, Ms, Namespace, Now, Priority, RequestHash,
+        RequestMark, ResourceName, Revision, Target, Token, Ttl,
+    },
+};
+
+use crate::show;
+
+#[test]
+fn scripts_come_out_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    let update = std::env::var_os("UPDATE").is_some();
+    let mut names: Vec<_> =
+        fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    assert!(!names.is_empty(), "there are scripts");
+    let mut wrong = String::new();
+    for path in names {
+        let written = fs::read_to_string(&path).unwrap();
+        let played = play(&written);
+        if update {
+            fs::write(&path, &played).unwrap();
+        } else if played != written {
+            let at = written.lines().zip(played.lines()).position(|(a, b)| a != b);
+            let line = at.unwrap_or_else(|| written.lines().count().min(played.lines().count()));
+            writeln!(
+                wrong,
+                "{}:{}: written `{}`, came out `{}`",
+                path.display(),
+                line + 1,
+                written.lines().nth(line).unwrap_or(""),
+                played.lines().nth(line).unwrap_or("")
+            )
+            .unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}UPDATE=1 rewrites them");
+}
+
+/// Plays a script and returns it with what really came of it.
+fn play(script: &str) -> String {
+    let mut stage = Stage::new();
+    let mut out = String::new();
+    let mut verbs: Vec<&str> = Vec::new();
+    let mut in_result = false;
+    for line in script.lines() {
+        if in_result {
+            in_result = !line.is_empty();
+            if line.is_empty() {
+                out.push('\n');
+            }
+        } else if line == "----" {
+            out.push_str("----\n");
+            out.push_str(&stage.perform(&verbs));
+            verbs.clear();
+            in_result = true;
+        } else {
+            if !line.is_empty() && !line.starts_with('#') {
+                verbs.push(line);
+            }
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    assert!(verbs.is_empty(), "verbs without a `----`: {verbs:?}");
+    stage.check_replay();
+    out
+}
+
+/// A machine, its log, and the names a script uses.
+struct Stage {
+    machine: Machine,
+    now: Now,
+    log: Vec<Change>,
+    leases: BTreeMap<String, LeaseRef>,
+    next_lease: u8,
+    next_call: u64,
+    names_of_calls: BTreeMap<CallId, String>,
+    manual: bool,
+    quotas: Quotas,
+}
+
+/// One line, taken apart.
+struct Verb<'a> {
+    name: &'a str,
+    plain: Vec<&'a str>,
+    keyed: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Verb<'a> {
+    fn parse(line: &'a str) -> Self {
+        let mut words = line.split_whitespace();
+        let name = words.next().unwrap();
+        let (mut plain, mut keyed) = (Vec::new(), BTreeMap::new());
+        for word in words {
+            match word.split_once('=') {
+                Some((key, value)) if !key.is_empty() => {
+                    keyed.insert(key, value);
+                }
+                _ => plain.push(word),
+            }
+        }
+        Self { name, plain, keyed }
+    }
+
+    fn ms(&self, key: &str, default: u64) -> u64 {
+        self.keyed.get(key).map_or(default, |text| span(text))
+    }
+
+    fn number(&self, key: &str, default: u64) -> u64 {
+        self.keyed.get(key).map_or(default, |text| text.parse().unwrap())
+    }
+}
+
+fn span(text: &str) -> u64 {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().unwrap();
+    match &text[digits..] {
+        "ms" => number,
+        "s" => number * 1_000,
+        "m" => number * 60_000,
+        "h" => number * 3_600_000,
+        other => panic!("unit `{other}` in `{text}`"),
+    }
+}
+
+fn hash16(text: &str) -> [u8; 16] {
+    let mut hash = [0_u8; 16];
+    for (index, byte) in text.bytes().enumerate() {
+        hash[index % 16] = hash[index % 16].wrapping_mul(31).wrapping_add(byte);
+    }
+    hash
+}
+
+impl Stage {
+    fn new() -> Self {
+        let quotas = Quotas::default();
+        Self {
+            machine: Machine::new(7, quotas),
+            now: Now { ms: Ms(0) },
+            log: Vec::new(),
+            leases: BTreeMap::new(),
+            next_lease: 1,
+            next_call: 1,
+            names_of_calls: BTreeMap::new(),
+            manual: false,
+            quotas,
+        }
+    }
+
+    fn perform(&mut self, lines: &[&str]) -> String {
+        let mut out = String::new();
+        let mut lines = lines.iter().peekable();
+        while let Some(line) = lines.next() {
+            let verb = Verb::parse(line);
+            let mut operations = Vec::new();
+            while let Some(operation) = lines.next_if(|line| line.starts_with('+')) {
+                operations.push(Verb::parse(operation.trim_start_matches('+').trim()));
+            }
+            out.push_str(&self.one(&verb, &operations));
+            self.machine.check();
+        }
+        out
+    }
+
+    fn one(&mut self, verb: &Verb<'_>, operations: &[Verb<'_>]) -> String {
+        match verb.name {
+            "advance" => self.advance(span(verb.plain[0])),
+            "stall" => {
+                self.now.ms = self.now.ms.plus(limits::CHARGE_MS_MAX);
+                self.machine.stalled(self.now);
+                self.advance(0)
+            }
+            "durable" => {
+                self.machine.durable(self.now, self.machine.state().revision());
+                String::new()
+            }
+            "manual" => {
+                self.manual = true;
+                String::new()
+            }
+            "restart" => self.restart(),
+            "drop" => {
+                let call = CallId(verb.plain[0].parse().unwrap());
+                let decision = self.machine.decide_drop(call);
+                self.take(decision)
+            }
+            "quota" => self.set_quota(verb.plain[0], verb.plain[1].parse().unwrap()),
+            _ => self.call(verb, operations),
+        }
+    }
+
+    fn call(&mut self, verb: &Verb<'_>, operations: &[Verb<'_>]) -> String {
+        let command = if verb.name == "transact" {
+            Command::Transact(operations.iter().map(|line| self.command(line)).collect())
+        } else {
+            self.command(verb)
+        };
+        let call = CallId(self.next_call);
+        self.next_call += 1;
+        if let Some(name) = verb.keyed.get("as") {
+            self.names_of_calls.insert(call, (*name).into());
+        }
+        let namespace = verb.keyed.get("ns").copied().unwrap_or("default");
+        let same = identity(&command);
+        let request = Request {
+            call,
+            namespace: Namespace::parse(namespace).unwrap(),
+            mark: verb.keyed.get("id").map(|id| RequestMark {
+                id: RequestHash(hash16(&format!("{namespace}/{id}"))),
+                command: CommandHash(hash16(&same)),
+            }),
+            age_ms: verb.ms("age", 0),
+            fences: verb.keyed.get("fence").into_iter().map(|text| fence(text)).collect(),
+            command,
+        };
+        let decision = self.machine.decide(self.now, &request);
+        self.take(decision)
+    }
+
+    fn command(&mut self, verb: &Verb<'_>) -> Command {
+        let resource = |text: &str| ResourceName::parse(text).unwrap();
+        match verb.name {
+            "acquire" => {
+                let lease_id = LeaseId([self.next_lease; 16]);
+                self.next_lease += 1;
+                if let Some(name) = verb.keyed.get("as") {
+                    let unknown = Token(u64::MAX);
+                    self.leases.insert((*name).into(), LeaseRef { lease_id, token: unknown });
+                }
+                let shared = verb.plain.contains(&"shared");
+                Command::AcquireLease(AcquireLease {
+                    lease_id,
+                    holder: Holder::parse(verb.keyed["holder"]).unwrap(),
+                    target: Target {
+                        resource: resource(verb.plain[0]),
+                        mode: if shared { Mode::Shared } else { Mode::Exclusive },
+                    },
+                    ttl: Ttl::parse(verb.ms("ttl", 10_000)).unwrap(),
+                    wait_ms: verb.ms("wait", 0),
+                    keep_ms: verb.ms("keep", 10_000),
+                    priority: Priority::parse(
+                        verb.keyed.get("priority").map_or(0, |text| text.parse().unwrap()),
+                    )
+                    .unwrap(),
+                })
+            }
+            "renew" => {
+                Command::RenewLeases(verb.plain.iter().map(|name| self.lease(name)).collect())
+            }
+            "release" => Command::ReleaseLease(self.lease(verb.plain[0])),
+            "abandon" => {
+                let namespace = verb.keyed.get("ns").copied().unwrap_or("default");
+                let abandoned = RequestHash(hash16(&format!("{namespace}/{}", verb.plain[0])));
+                Command::AbandonLease { abandoned }
+            }
+            "get" => Command::GetLease(match verb.plain[0].strip_prefix('=') {
+                Some(name) => LeaseKey::Id(self.lease(name).lease_id),
+                None => LeaseKey::Resource(resource(verb.plain[0])),
+            }),
+            "list" => Command::ListLeases {
+                after: verb.number("after", 0),
+                count: usize::try_from(verb.number("count", 100)).unwrap(),
+            },
+            "check" => Command::CheckLease {
+                resource: resource(verb.plain[0]),
+                token: Token(verb.plain[1].parse().unwrap()),
+            },
+            "force" => Command::ForceReleaseLease {
+                resource: resource(verb.plain[0]),
+                token: Token(verb.plain[1].parse().unwrap()),
+            },
+            other => panic!("unknown verb `{other}`"),
+        }
+    }
+
+    /// A lease by its name in the script, or one that never was.
+    fn lease(&self, text: &str) -> LeaseRef {
+        let (name, token) = text.split_once(':').unwrap_or((text, ""));
+        let unknown = LeaseRef { lease_id: LeaseId([0; 16]), token: Token(1) };
+        let known = self.leases.get(name).copied().unwrap_or(unknown);
+        LeaseRef { token: token.parse().map_or(known.token, Token), ..known }
+    }
+
+    fn advance(&mut self, ms: u64) -> String {
+        let until = self.now.ms.plus(ms);
+        let mut out = String::new();
+        loop {
+            let next = self.machine.next_deadline().filter(|at| *at <= until);
+            self.now.ms = self.now.ms.max(next.unwrap_or(until));
+            let decision = self.machine.decide_tick(self.now);
+            if decision.is_empty() {
+                if next.is_none() {
+                    return out;
+                }
+                panic!("a deadline at {next:?} with nothing to do");
+            }
+            writeln!(out, "at {}:", self.now.ms).unwrap();
+            out.push_str(&self.take(decision));
+        }
+    }
+
+    /// Makes a decision true, settles, and shows both.
+    fn take(&mut self, decision: Decision) -> String {
+        let mut out = String::new();
+        let mut next = Some(decision);
+        while let Some(decision) = next {
+            out.push_str(&show::decision(&decision));
+            for answer in &decision.answers {
+                if let (Some(name), Ok(Reply::Acquired(grant))) =
+                    (self.names_of_calls.get(&answer.call), &answer.result)
+                {
+                    let lease = LeaseRef { lease_id: grant.lease_id, token: grant.token };
+                    self.leases.insert(name.clone(), lease);
+                }
+            }
+            self.machine.take(self.now, &decision);
+            self.log.extend(decision.changes.iter().cloned());
+            if !self.manual {
+                self.machine.durable(self.now, self.machine.state().revision());
+            }
+            next = self.machine.decide_settle(self.now, limits::SLICE_MAX);
+        }
+        out
+    }
+
+    fn set_quota(&mut self, kind: &str, value: u64) -> String {
+        match kind {
+            "leases" => self.quotas.leases = value,
+            "waiters" => self.quotas.waiters = value,
+            "bytes" => self.quotas.bytes = value,
+            "memory" => self.quotas.memory_bytes = value,
+            "namespaces" => self.quotas.namespaces = value,
+            other => panic!("unknown quota `{other}`"),
+        }
+        self.restart()
+    }
+
+    fn recovered(&self, revision: Revision) -> Machine {
+        let rows = self.machine.rows();
+        Machine::recover(7, self.quotas, revision, &rows, &self.log)
+    }
+
+    fn restart(&mut self) -> String {
+        let revision = self.machine.state().revision().next();
+        self.machine = self.recovered(revision);
+        self.log.push(Change::Started { revision });
+        self.now = Now { ms: Ms(0) };
+        String::new()
+    }
+
+    /// The log alone, absorbed twice over, gives the same rows.
+    fn check_replay(&self) {
+        let twice = self.log.iter().flat_map(|change| [change, change]);
+        let mut rows: BTreeMap<(String, Token), Change> = BTreeMap::new();
+        for change in twice {
+            match change {
+                Change::LeaseGranted(it) => {
+                    rows.insert((it.namespace.as_str().into(), it.token), change.clone());
+                }
+                Change::LeaseEnded(it) => {
+                    rows.remove(&(it.namespace.as_str().into(), it.token));
+                }
+                Change::Started { .. }
+                | Change::RequestRemembered(_)
+                | Change::RequestAbandoned { .. } => {}
+            }
+        }
+        let rows: Vec<Change> = rows.into_values().collect();
+        assert_eq!(self.machine.rows(), rows, "the log makes the same rows");
+        let revision = self.machine.state().revision();
+        let machine = Machine::recover(99, self.quotas, revision, &rows, &self.log);
+        machine.check();
+        assert_eq!(machine.rows(), rows, "rows survive recovery, whatever the seed");
+    }
+}
+
+/// What the edge hashes: the command without wait, keep and lease id.
+fn identity(command: &Command) -> String {
+    match command {
+        Command::AcquireLease(it) => {
+            format!("{}{}{:?}{:?}", it.holder, it.target.resource, it.target.mode, it.ttl)
+        }
+        Command::Transact(operations) => operations.iter().map(identity).collect(),
+        other => format!("{other:?}"),
+    }
+}
+
+fn fence(text: &str) -> Fence {
+    let (resource, token) = text.split_once(':').unwrap();
+    Fence {
+        target: FenceTarget::Resource(ResourceName::parse(resource).unwrap()),
+        token: Token(token.parse().unwrap()),
+    }
+}

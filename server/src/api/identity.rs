@@ -1,0 +1,136 @@
+//! The identity of a logical call: what replay memory knows a request by.
+//!
+//! Both halves are SHA-256, cut to 128 bits. The id covers namespace, principal and
+//! request_id. The command covers the *decoded* request with its defaults applied, without
+//! what may differ between two sends of one call: wait_ms, keep_ms, age_ms and the lease id
+//! drawn here. Every field has a fixed width or a length before it, so that no two requests
+//! have the same bytes.
+
+use sha2::{Digest, Sha256};
+use singletrack_core::{
+    command::{AcquireLease, LeaseRef},
+    fence::{Fence, FenceTarget},
+    types::{CommandHash, Mode, Namespace, RequestHash, ResourceName, Token},
+};
+
+/// Who calls, as far as authentication knows: nobody in particular, until it is built.
+const PRINCIPAL: &str = "";
+
+/// Numbers of the commands, as in `Operation`; never reused.
+mod number {
+    pub(super) const ACQUIRE_LEASE: u8 = 10;
+    pub(super) const RELEASE_LEASE: u8 = 13;
+    pub(super) const FORCE_RELEASE_LEASE: u8 = 17;
+}
+
+/// The hash of who asks.
+pub(crate) fn request(namespace: &Namespace, request_id: &str) -> RequestHash {
+    RequestHash(
+        Bytes::new().text(namespace.as_str()).text(PRINCIPAL).text(request_id).into_128_bits(),
+    )
+}
+
+/// The hash of an acquire.
+pub(crate) fn acquire(command: &AcquireLease, fences: &[Fence]) -> CommandHash {
+    CommandHash(
+        Bytes::new()
+            .number(number::ACQUIRE_LEASE.into())
+            .text(command.holder.as_str())
+            .text(command.target.resource.as_str())
+            .number(match command.target.mode {
+                Mode::Exclusive => 1,
+                Mode::Shared => 2,
+            })
+            .number(command.ttl.ms())
+            // Two's complement in 64 bits: one number, one pattern.
+            .raw(&i64::from(command.priority.get()).to_le_bytes())
+            .fences(fences)
+            .into_128_bits(),
+    )
+}
+
+/// The hash of a release.
+pub(crate) fn release(lease: LeaseRef, fences: &[Fence]) -> CommandHash {
+    CommandHash(
+        Bytes::new()
+            .number(number::RELEASE_LEASE.into())
+            .raw(&lease.lease_id.0)
+            .number(lease.token.0)
+            .fences(fences)
+            .into_128_bits(),
+    )
+}
+
+/// The hash of a forced release.
+pub(crate) fn force_release(
+    resource: &ResourceName,
+    token: Token,
+    fences: &[Fence],
+) -> CommandHash {
+    CommandHash(
+        Bytes::new()
+            .number(number::FORCE_RELEASE_LEASE.into())
+            .text(resource.as_str())
+            .number(token.0)
+            .fences(fences)
+            .into_128_bits(),
+    )
+}
+
+/// Canonical bytes on their way into the hash.
+struct Bytes(Sha256);
+
+// === impl Bytes ===
+
+impl Bytes {
+    fn new() -> Self {
+        Self(Sha256::new())
+    }
+
+    fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.update(bytes);
+        self
+    }
+
+    fn number(self, number: u64) -> Self {
+        self.raw(&number.to_le_bytes())
+    }
+
+    fn text(self, text: &str) -> Self {
+        self.number(text.len() as u64).raw(text.as_bytes())
+    }
+
+    fn fences(self, fences: &[Fence]) -> Self {
+        fences.iter().fold(self.number(fences.len() as u64), |bytes, fence| {
+            match &fence.target {
+                FenceTarget::Resource(resource) => bytes.number(1).text(resource.as_str()),
+            }
+            .number(fence.token.0)
+        })
+    }
+
+    fn into_128_bits(self) -> [u8; 16] {
+        let whole: [u8; 32] = self.0.finalize().into();
+        let (half, _) =
+            whole.split_first_chunk::<16>().expect("a SHA-256 has 32 bytes, so 16 come first");
+        *half
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_an_identity_cannot_slide_into_one_another() {
+        let namespace = |text| Namespace::parse(text).unwrap();
+        assert_eq!(request(&namespace("a"), "bc"), request(&namespace("a"), "bc"));
+        assert_ne!(request(&namespace("a"), "bc"), request(&namespace("ab"), "c"));
+    }
+
+    #[test]
+    fn the_identity_of_a_request_never_changes_between_versions() {
+        let id = request(&Namespace::default(), "one");
+        assert_eq!(id.to_string(), "UNSET");
+    }
+}

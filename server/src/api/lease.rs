@@ -1,0 +1,126 @@
+//! LeaseService: decode, ask the track, encode.
+
+use std::sync::Arc;
+
+use singletrack_core::{reply::Reply, types::Namespace};
+use singletrack_proto::v1::{self, lease_service_server::LeaseService};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    api::{
+        Ask,
+        decode::{self, Context},
+        encode,
+        flaws::Flaws,
+        refuse, status,
+    },
+    telemetry::Metrics,
+    track::{CallError, Question},
+};
+
+/// Leases over unary calls.
+#[derive(Debug)]
+pub(crate) struct Leases<A> {
+    track: A,
+    metrics: Arc<Metrics>,
+    default: Namespace,
+}
+
+// === impl Leases ===
+
+impl<A: Ask> Leases<A> {
+    /// A service that asks `track`.
+    pub(crate) fn new(track: A, metrics: Arc<Metrics>) -> Self {
+        Self { track, metrics, default: Namespace::default() }
+    }
+
+    async fn ask<M>(
+        &self,
+        request: &Request<M>,
+        decode: impl FnOnce(Context, &M, Flaws) -> Result<Question, Flaws>,
+    ) -> Result<Reply, Status> {
+        let question = Context::read(request.metadata().as_ref(), &self.default)
+            .and_then(|context| decode(context, request.get_ref(), Flaws::under("")))
+            .map_err(|flaws| status::of_flaws(&flaws, &self.metrics))?;
+        self.track.ask(question).await.map_err(|error| status::of_call(&error, &self.metrics))
+    }
+
+    /// A reply to another question than was asked.
+    fn mismatch(&self) -> Status {
+        status::of_call(&CallError::Internal, &self.metrics)
+    }
+}
+
+/// Asks, and encodes the one reply that fits the question.
+macro_rules! call {
+    ($self:ident, $request:ident, $decode:path, $pattern:pat => $encode:expr) => {{
+        let $pattern = $self.ask(&$request, $decode).await? else { return Err($self.mismatch()) };
+        Ok(Response::new($encode))
+    }};
+}
+
+#[tonic::async_trait]
+impl<A: Ask> LeaseService for Leases<A> {
+    async fn acquire_lease(
+        &self,
+        request: Request<v1::AcquireLeaseRequest>,
+    ) -> Result<Response<v1::AcquireLeaseResponse>, Status> {
+        call!(self, request, decode::acquire_lease, Reply::Acquired(grant) => encode::grant(&grant))
+    }
+
+    async fn abandon_lease(
+        &self,
+        request: Request<v1::AbandonLeaseRequest>,
+    ) -> Result<Response<v1::AbandonLeaseResponse>, Status> {
+        call!(self, request, decode::abandon_lease, Reply::Abandoned(state) => encode::abandoned(state))
+    }
+
+    async fn renew_leases(
+        &self,
+        request: Request<v1::RenewLeasesRequest>,
+    ) -> Result<Response<v1::RenewLeasesResponse>, Status> {
+        call!(self, request, decode::renew_leases, Reply::Renewed(results) => {
+            for refusal in results.iter().filter_map(|result| result.as_ref().err()) {
+                self.metrics.refused(refuse::reason(refusal));
+            }
+            encode::renewed(&results)
+        })
+    }
+
+    async fn release_lease(
+        &self,
+        request: Request<v1::ReleaseLeaseRequest>,
+    ) -> Result<Response<v1::ReleaseLeaseResponse>, Status> {
+        call!(self, request, decode::release_lease, Reply::Released { replayed } => encode::released(replayed))
+    }
+
+    async fn get_lease(
+        &self,
+        request: Request<v1::GetLeaseRequest>,
+    ) -> Result<Response<v1::GetLeaseResponse>, Status> {
+        call!(self, request, decode::get_lease, Reply::Found(found) => encode::found(&found))
+    }
+
+    async fn list_leases(
+        &self,
+        request: Request<v1::ListLeasesRequest>,
+    ) -> Result<Response<v1::ListLeasesResponse>, Status> {
+        call!(self, request, decode::list_leases, Reply::Page { leases, next } => encode::page(&leases, next))
+    }
+
+    async fn check_lease(
+        &self,
+        request: Request<v1::CheckLeaseRequest>,
+    ) -> Result<Response<v1::CheckLeaseResponse>, Status> {
+        call!(self, request, decode::check_lease, Reply::Checked(checked) => encode::checked(&checked))
+    }
+
+    async fn force_release_lease(
+        &self,
+        request: Request<v1::ForceReleaseLeaseRequest>,
+    ) -> Result<Response<v1::ForceReleaseLeaseResponse>, Status> {
+        call!(self, request, decode::force_release_lease, Reply::ForceReleased { holder, replayed } => {
+            encode::force_released(&holder, replayed)
+        })
+    }
+}

@@ -1,0 +1,154 @@
+//! The only file that builds a domain `tonic::Status`.
+//!
+//! A status carries `google.rpc.ErrorInfo`, our `Refusal`, `RetryInfo` where waiting helps
+//! and `BadRequest` where fields are at fault. Clients cut trailers at 8 KiB, so all of it
+//! together stays below, base64 and percent-encoding included.
+
+use std::{collections::HashMap, fmt::Display};
+
+use prost::Message;
+use prost_types::Any;
+use singletrack_proto::{
+    DOMAIN, Reason,
+    v1::{self, refusal::Detail},
+};
+use tonic::{Code, Status};
+use tonic_types::pb;
+
+use crate::{
+    api::{flaws::Flaws, refuse},
+    telemetry::Metrics,
+    track::CallError,
+};
+
+/// Bytes of an encoded `ErrorInfo`.
+const ERROR_INFO_BYTES_MAX: usize = 1_024;
+/// Bytes of one value in its metadata.
+const METADATA_BYTES_MAX: usize = 128;
+
+/// The status of a call that got no reply.
+pub(crate) fn of_call(error: &CallError, metrics: &Metrics) -> Status {
+    of(refuse::call(error), metrics)
+}
+
+/// The status of a message that can't be understood.
+pub(crate) fn of_flaws(flaws: &Flaws, metrics: &Metrics) -> Status {
+    of(refuse::flawed(flaws), metrics)
+}
+
+/// The status of a call that tonic refused by itself: a method it doesn't know, a frame it
+/// can't read, a service of others that found nothing.
+///
+/// Of our own code every refusal has details, so a code that comes without is tonic's, and
+/// says what became of the request before it reached us.
+pub(crate) fn of_foreign(code: Code, message: &str, metrics: &Metrics) -> Status {
+    let whole = format_args!("");
+    let refusal = match code {
+        Code::Unimplemented => refuse::unimplemented(message),
+        // A length above the limit, plain or after decompression.
+        Code::OutOfRange | Code::ResourceExhausted => {
+            refuse::flawed(&Flaws::too_large(whole, message))
+        }
+        // Bytes that are no message: a wrong flag, a missing end, bad UTF-8.
+        Code::Internal | Code::InvalidArgument | Code::DataLoss => {
+            refuse::flawed(&Flaws::of(whole, message))
+        }
+        Code::NotFound => refuse::not_found(message),
+        Code::DeadlineExceeded => refuse::deadline_exceeded(),
+        Code::Unavailable => refuse::shutting_down(),
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::Unauthenticated => refuse::internal(message),
+    };
+    of(refusal, metrics)
+}
+
+/// The status of a refusal; counts it.
+pub(crate) fn of(refusal: v1::Refusal, metrics: &Metrics) -> Status {
+    let reason = reason_of(&refusal);
+    metrics.refused(reason);
+    let mut details = vec![any("google.rpc.ErrorInfo", &error_info(reason, &refusal))];
+    details.push(any("singletrack.v1.Refusal", &refusal));
+    if refusal.retry_after_ms > 0 {
+        let delay = prost_types::Duration {
+            seconds: i64::try_from(refusal.retry_after_ms / 1_000).unwrap_or(i64::MAX),
+            nanos: i32::try_from(refusal.retry_after_ms % 1_000).unwrap_or(0) * 1_000_000,
+        };
+        details.push(any("google.rpc.RetryInfo", &pb::RetryInfo { retry_delay: Some(delay) }));
+    }
+    if let Some(Detail::Malformed(malformed)) = &refusal.detail {
+        details.push(any("google.rpc.BadRequest", &bad_request(malformed)));
+    }
+    let code = reason.code();
+    let rich = pb::Status { code: code.into(), message: refusal.message.clone(), details };
+    Status::with_details(code, refusal.message, rich.encode_to_vec().into())
+}
+
+/// The reason of a refusal that this server made.
+pub(crate) fn reason_of(refusal: &v1::Refusal) -> Reason {
+    v1::RefusalReason::try_from(refusal.reason)
+        .ok()
+        .and_then(Reason::from_wire)
+        .expect("every refusal of this server is built from a reason")
+}
+
+fn any(name: &str, message: &impl Message) -> Any {
+    Any { type_url: format!("type.googleapis.com/{name}"), value: message.encode_to_vec() }
+}
+
+fn error_info(reason: Reason, refusal: &v1::Refusal) -> pb::ErrorInfo {
+    let mut metadata = HashMap::with_capacity(4);
+    let mut say = |key: &str, value: &dyn Display| {
+        metadata.insert(key.to_owned(), refuse::clip(&value.to_string(), METADATA_BYTES_MAX));
+    };
+    say("retry", &reason.retry().name());
+    say("may_have_happened", &reason.may_have_happened());
+    match &refusal.detail {
+        Some(Detail::Held(held)) => {
+            if let Some(first) = held.holders.first() {
+                say("holder", &first.holder);
+                say("token", &first.token);
+            }
+            say("queue_position", &held.queue_position);
+        }
+        Some(Detail::StaleFence(stale)) => {
+            say("presented_token", &stale.presented_token);
+            say("current_token", &stale.current_token);
+            if !stale.holder.is_empty() {
+                say("holder", &stale.holder);
+            }
+        }
+        Some(Detail::LeaseLost(lost)) => say("token", &lost.token),
+        Some(Detail::Limit(limit)) => {
+            say("limit", &limit.limit);
+            say("maximum", &limit.maximum);
+        }
+        Some(Detail::Malformed(malformed)) => {
+            if let Some(first) = malformed.violations.first() {
+                say("field", &first.field);
+            }
+        }
+        None => {}
+    }
+    let info = pb::ErrorInfo { reason: reason.name().into(), domain: DOMAIN.into(), metadata };
+    debug_assert!(info.encoded_len() <= ERROR_INFO_BYTES_MAX, "few and short values fit");
+    info
+}
+
+fn bad_request(malformed: &v1::MalformedDetail) -> pb::BadRequest {
+    let field_violations = malformed
+        .violations
+        .iter()
+        .map(|violation| pb::bad_request::FieldViolation {
+            field: violation.field.clone(),
+            description: violation.description.clone(),
+            ..Default::default()
+        })
+        .collect();
+    pb::BadRequest { field_violations }
+}

@@ -1,0 +1,401 @@
+//! Core types to and from `singletrack.storage.v1`, and the keys of rows: the one file that
+//! knows both sides. Decides nothing, reads no file.
+//!
+//! A decoder trusts nothing: bytes that passed their checksum may still be from a version with
+//! a bug. It parses into the same validated types as the edge does, and says [`Flawed`].
+
+use std::sync::Arc;
+
+use prost::Message;
+use singletrack_core::{
+    change::{Change, Effect, LeaseEnded, LeaseGranted, RequestRemembered, RowKey, Transaction},
+    limits::REVISION_END,
+    refusal::LeaseEnd,
+    types::{
+        CommandHash, Flaw, Holder, LeaseId, Mode, Namespace, RequestHash, RequestMark,
+        ResourceName, Revision, Target, Token, Ttl,
+    },
+};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use super::{Entry, wire};
+
+/// Bytes that can't be what was written; says what was found.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Flawed(pub(super) String);
+
+impl From<Flaw> for Flawed {
+    fn from(flaw: Flaw) -> Self {
+        Self(flaw.description)
+    }
+}
+
+impl From<prost::DecodeError> for Flawed {
+    fn from(error: prost::DecodeError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// The state's statement about itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marker {
+    /// The state holds everything up to and including this revision.
+    pub(super) through: Revision,
+    /// The log is known to reach at least this revision.
+    pub(super) reached: Revision,
+}
+
+/// What a reader of all rows must find.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Digest {
+    /// How many.
+    pub(super) rows: u64,
+    /// Wrapping sum of their checksums.
+    pub(super) sum: u64,
+}
+
+// === entries ===
+
+/// Encodes one entry that follows `after`, the commit revision of the one before it.
+pub(super) fn encode_entry(after: Revision, entry: &Entry, out: &mut Vec<u8>) {
+    let transactions = entry.transactions.iter().map(transaction_out).collect();
+    // Encoding into a Vec can only fail for lack of memory, which aborts.
+    wire::Entry { after: after.0, transactions }.encode(out).expect("a Vec grows");
+}
+
+/// Decodes one entry, and the commit revision of the entry before it.
+///
+/// # Errors
+/// When the bytes can't be an entry.
+pub(super) fn decode_entry(bytes: &[u8]) -> Result<(Revision, Entry), Flawed> {
+    let entry = wire::Entry::decode(bytes)?;
+    let mut before = entry.after;
+    let mut transactions = Vec::with_capacity(entry.transactions.len());
+    for transaction in entry.transactions {
+        if transaction.commit <= before || transaction.commit >= REVISION_END {
+            return Err(Flawed(format!("revision {} after {before}", transaction.commit)));
+        }
+        before = transaction.commit;
+        transactions.push(transaction_in(transaction)?);
+    }
+    if transactions.is_empty() {
+        return Err(Flawed(String::from("an entry without transactions")));
+    }
+    Ok((Revision(entry.after), Entry { transactions }))
+}
+
+fn transaction_out(transaction: &Transaction) -> wire::Transaction {
+    wire::Transaction {
+        commit: transaction.commit.0,
+        changes: transaction.changes.iter().map(change_out).collect(),
+    }
+}
+
+fn transaction_in(transaction: wire::Transaction) -> Result<Transaction, Flawed> {
+    let changes: Vec<_> =
+        transaction.changes.into_iter().map(change_in).collect::<Result<_, _>>()?;
+    if changes.is_empty() {
+        return Err(Flawed(String::from("a transaction without changes")));
+    }
+    Ok(Transaction { commit: Revision(transaction.commit), changes })
+}
+
+// === changes ===
+
+fn change_out(change: &Change) -> wire::Change {
+    use wire::change::Change as Out;
+    let change = match change {
+        Change::Started { revision } => Out::Started(wire::Started { revision: revision.0 }),
+        Change::RequestRemembered(remembered) => Out::RequestRemembered(wire::RequestRemembered {
+            mark: Some(mark_out(&remembered.mark)),
+            revision: remembered.revision.0,
+            effect: Some(effect_out(&remembered.effect)),
+        }),
+        Change::RequestAbandoned { id, revision } => {
+            Out::RequestAbandoned(wire::RequestAbandoned {
+                id: id.0.to_vec(),
+                revision: revision.0,
+            })
+        }
+        Change::LeaseGranted(granted) => Out::LeaseGranted(granted_out(granted)),
+        Change::LeaseEnded(ended) => Out::LeaseEnded(ended_out(ended)),
+    };
+    wire::Change { change: Some(change) }
+}
+
+fn change_in(change: wire::Change) -> Result<Change, Flawed> {
+    use wire::change::Change as In;
+    Ok(match required(change.change, "a change of a kind that this version knows")? {
+        In::Started(started) => Change::Started { revision: Revision(started.revision) },
+        In::RequestRemembered(remembered) => {
+            Change::RequestRemembered(Arc::new(RequestRemembered {
+                mark: mark_in(required(remembered.mark, "the mark of a request")?)?,
+                revision: Revision(remembered.revision),
+                effect: effect_in(required(remembered.effect, "an effect")?)?,
+            }))
+        }
+        In::RequestAbandoned(abandoned) => Change::RequestAbandoned {
+            id: RequestHash(hash(&abandoned.id)?),
+            revision: Revision(abandoned.revision),
+        },
+        In::LeaseGranted(granted) => Change::LeaseGranted(Arc::new(granted_in(granted)?)),
+        In::LeaseEnded(ended) => Change::LeaseEnded(Arc::new(ended_in(ended)?)),
+    })
+}
+
+fn granted_out(granted: &LeaseGranted) -> wire::LeaseGranted {
+    wire::LeaseGranted {
+        namespace: granted.namespace.as_str().to_owned(),
+        lease_id: granted.lease_id.0.to_vec(),
+        token: granted.token.0,
+        holder: granted.holder.as_str().to_owned(),
+        target: Some(target_out(&granted.target)),
+        ttl_ms: u32::try_from(granted.ttl.ms()).expect("a ttl is kept in 32 bits"),
+        request: granted.request.as_ref().map(mark_out),
+    }
+}
+
+fn granted_in(granted: wire::LeaseGranted) -> Result<LeaseGranted, Flawed> {
+    Ok(LeaseGranted {
+        namespace: Namespace::parse(&granted.namespace)?,
+        lease_id: LeaseId(hash(&granted.lease_id)?),
+        token: Token::parse(granted.token)?,
+        holder: Holder::parse(&granted.holder)?,
+        target: target_in(required(granted.target, "a target")?)?,
+        ttl: Ttl::parse(u64::from(granted.ttl_ms))?,
+        request: granted.request.map(mark_in).transpose()?,
+    })
+}
+
+fn target_out(target: &Target) -> wire::Target {
+    let mode = match target.mode {
+        Mode::Exclusive => wire::LeaseMode::Exclusive,
+        Mode::Shared => wire::LeaseMode::Shared,
+    };
+    wire::Target { resource: target.resource.as_str().to_owned(), mode: mode.into() }
+}
+
+fn target_in(target: wire::Target) -> Result<Target, Flawed> {
+    let mode = match wire::LeaseMode::try_from(target.mode) {
+        Ok(wire::LeaseMode::Exclusive) => Mode::Exclusive,
+        Ok(wire::LeaseMode::Shared) => Mode::Shared,
+        Ok(wire::LeaseMode::Unspecified) | Err(_) => {
+            return Err(Flawed(format!("a lease of mode {}", target.mode)));
+        }
+    };
+    Ok(Target { resource: ResourceName::parse(&target.resource)?, mode })
+}
+
+fn ended_out(ended: &LeaseEnded) -> wire::LeaseEnded {
+    let end = match ended.end {
+        LeaseEnd::Released => wire::LeaseEndKind::Released,
+        LeaseEnd::Expired => wire::LeaseEndKind::Expired,
+        LeaseEnd::Forced => wire::LeaseEndKind::Forced,
+    };
+    wire::LeaseEnded {
+        namespace: ended.namespace.as_str().to_owned(),
+        lease_id: ended.lease_id.0.to_vec(),
+        token: ended.token.0,
+        revision: ended.revision.0,
+        end: end.into(),
+        request: ended.request.as_ref().map(mark_out),
+    }
+}
+
+fn ended_in(ended: wire::LeaseEnded) -> Result<LeaseEnded, Flawed> {
+    let end = match wire::LeaseEndKind::try_from(ended.end) {
+        Ok(wire::LeaseEndKind::Released) => LeaseEnd::Released,
+        Ok(wire::LeaseEndKind::Expired) => LeaseEnd::Expired,
+        Ok(wire::LeaseEndKind::Forced) => LeaseEnd::Forced,
+        Ok(wire::LeaseEndKind::Unspecified) | Err(_) => {
+            return Err(Flawed(format!("an end of kind {}", ended.end)));
+        }
+    };
+    Ok(LeaseEnded {
+        namespace: Namespace::parse(&ended.namespace)?,
+        lease_id: LeaseId(hash(&ended.lease_id)?),
+        token: Token::parse(ended.token)?,
+        revision: Revision(ended.revision),
+        end,
+        request: ended.request.map(mark_in).transpose()?,
+    })
+}
+
+fn effect_out(effect: &Effect) -> wire::Effect {
+    use wire::effect::Effect as Out;
+    let effect = match effect {
+        Effect::Released => Out::Released(wire::Released {}),
+        Effect::ForceReleased { holder } => {
+            Out::ForceReleased(wire::ForceReleased { holder: holder.as_str().to_owned() })
+        }
+        Effect::Transacted(effects) => {
+            Out::Transacted(wire::Transacted { effects: effects.iter().map(effect_out).collect() })
+        }
+        Effect::Acquired { lease_id, token } => {
+            Out::Acquired(wire::Acquired { lease_id: lease_id.0.to_vec(), token: token.0 })
+        }
+    };
+    wire::Effect { effect: Some(effect) }
+}
+
+fn effect_in(effect: wire::Effect) -> Result<Effect, Flawed> {
+    use wire::effect::Effect as In;
+    Ok(match required(effect.effect, "an effect of a kind that this version knows")? {
+        In::Released(wire::Released {}) => Effect::Released,
+        In::ForceReleased(forced) => {
+            Effect::ForceReleased { holder: Holder::parse(&forced.holder)? }
+        }
+        In::Transacted(transacted) => Effect::Transacted(
+            transacted.effects.into_iter().map(effect_in).collect::<Result<_, _>>()?,
+        ),
+        In::Acquired(acquired) => Effect::Acquired {
+            lease_id: LeaseId(hash(&acquired.lease_id)?),
+            token: Token::parse(acquired.token)?,
+        },
+    })
+}
+
+fn mark_out(mark: &RequestMark) -> wire::RequestMark {
+    wire::RequestMark { id: mark.id.0.to_vec(), command: mark.command.0.to_vec() }
+}
+
+fn mark_in(mark: wire::RequestMark) -> Result<RequestMark, Flawed> {
+    Ok(RequestMark { id: RequestHash(hash(&mark.id)?), command: CommandHash(hash(&mark.command)?) })
+}
+
+fn hash(bytes: &[u8]) -> Result<[u8; 16], Flawed> {
+    bytes.try_into().map_err(|_| Flawed(format!("{} bytes in place of 16", bytes.len())))
+}
+
+fn required<T>(field: Option<T>, what: &str) -> Result<T, Flawed> {
+    field.ok_or_else(|| Flawed(format!("{what} is missing")))
+}
+
+// === rows of the state ===
+
+/// First byte of the key of a row that is a statement about the others.
+const META: u8 = 0;
+/// First byte of the key of a lease: the tag of its change.
+const LEASE: u8 = 10;
+/// Ends a text within a key; no text has it, so keys sort as their parts do.
+const END: u8 = 0;
+
+/// Key of the [`Marker`].
+pub(super) const MARKER_KEY: &[u8] = &[META, 1];
+/// Key of the [`Digest`].
+pub(super) const DIGEST_KEY: &[u8] = &[META, 2];
+/// The first key that a row can have.
+pub(super) const FIRST_ROW_KEY: &[u8] = &[META + 1];
+
+/// The key of a row as bytes; they sort as [`RowKey`] does.
+#[must_use]
+pub(super) fn encode_key(key: &RowKey) -> Vec<u8> {
+    match key {
+        RowKey::Lease(namespace, token) => {
+            let mut bytes = Vec::with_capacity(10 + namespace.as_str().len());
+            bytes.push(LEASE);
+            bytes.extend_from_slice(namespace.as_str().as_bytes());
+            bytes.push(END);
+            bytes.extend_from_slice(&token.0.to_be_bytes());
+            bytes
+        }
+    }
+}
+
+/// The value of a row under its encoded key: a checksum of both, then the change.
+#[must_use]
+pub(super) fn encode_row(key: &[u8], row: &Change) -> Vec<u8> {
+    sealed(key, &change_out(row))
+}
+
+/// The key, the change and the checksum of a row.
+///
+/// # Errors
+/// When value or key are not what was written.
+pub(super) fn decode_row(key: &[u8], value: &[u8]) -> Result<(RowKey, Change, u64), Flawed> {
+    let (change, sum) = unsealed::<wire::Change>(key, value)?;
+    let change = change_in(change)?;
+    let row_key = match &change {
+        Change::LeaseGranted(granted) => RowKey::Lease(granted.namespace.clone(), granted.token),
+        Change::Started { .. }
+        | Change::RequestRemembered(_)
+        | Change::RequestAbandoned { .. }
+        | Change::LeaseEnded(_) => {
+            return Err(Flawed(format!("a row that holds a change of tag {}", change.tag())));
+        }
+    };
+    if encode_key(&row_key) != key {
+        return Err(Flawed(String::from("a row under another row's key")));
+    }
+    Ok((row_key, change, sum))
+}
+
+/// The checksum that a row's value begins with, unchecked; what [`Digest::sum`] adds up.
+///
+/// # Errors
+/// When there is none.
+pub(super) fn row_sum(value: &[u8]) -> Result<u64, Flawed> {
+    let (sum, _) = value
+        .split_first_chunk()
+        .ok_or_else(|| Flawed(String::from("a row shorter than its checksum")))?;
+    Ok(u64::from_le_bytes(*sum))
+}
+
+/// The marker as a value.
+#[must_use]
+pub(super) fn encode_marker(marker: Marker) -> Vec<u8> {
+    sealed(MARKER_KEY, &wire::Marker { through: marker.through.0, reached: marker.reached.0 })
+}
+
+/// The marker.
+///
+/// # Errors
+/// When the value is not what was written.
+pub(super) fn decode_marker(value: &[u8]) -> Result<Marker, Flawed> {
+    let (marker, _) = unsealed::<wire::Marker>(MARKER_KEY, value)?;
+    Ok(Marker { through: Revision(marker.through), reached: Revision(marker.reached) })
+}
+
+/// The digest as a value.
+#[must_use]
+pub(super) fn encode_digest(digest: Digest) -> Vec<u8> {
+    sealed(DIGEST_KEY, &wire::Digest { rows: digest.rows, sum: digest.sum })
+}
+
+/// The digest.
+///
+/// # Errors
+/// When the value is not what was written.
+pub(super) fn decode_digest(value: &[u8]) -> Result<Digest, Flawed> {
+    let (digest, _) = unsealed::<wire::Digest>(DIGEST_KEY, value)?;
+    Ok(Digest { rows: digest.rows, sum: digest.sum })
+}
+
+fn sealed(key: &[u8], message: &impl Message) -> Vec<u8> {
+    let mut value = vec![0; 8];
+    message.encode(&mut value).expect("a Vec grows");
+    let sum = checksum(key, value.get(8..).unwrap_or_default());
+    if let Some(head) = value.first_chunk_mut() {
+        *head = sum.to_le_bytes();
+    }
+    value
+}
+
+fn unsealed<M: Message + Default>(key: &[u8], value: &[u8]) -> Result<(M, u64), Flawed> {
+    let sum = row_sum(value)?;
+    let message = value.get(8..).unwrap_or_default();
+    if checksum(key, message) != sum {
+        return Err(Flawed(String::from("a checksum that doesn't match")));
+    }
+    Ok((M::decode(message)?, sum))
+}
+
+/// Of key and message together, so that a value under the wrong key is found.
+fn checksum(key: &[u8], message: &[u8]) -> u64 {
+    xxh3_64_with_seed(message, xxh3_64(key))
+}
+
+#[cfg(test)]
+#[path = "codec_tests.rs"]
+mod tests;

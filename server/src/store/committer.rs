@@ -1,0 +1,462 @@
+//! The committer: the thread that makes entries durable, one sync each, and beside it the
+//! thread that writes snapshots.
+//!
+//! Owns the order *durable, told, coalesced, released*. Decides nothing about what an entry
+//! holds. Fails once and for all: after [`CommitEvent::Failed`] nothing is written any more,
+//! as only a restart can find out what is on the disk.
+
+use std::{
+    any::Any,
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use metrics::{Counter, Gauge, Histogram};
+use singletrack_core::{
+    change::{Change, RowKey},
+    types::Revision,
+};
+
+use super::{
+    Appender, Entry, SLICE_BYTES_MAX, Snapshotter, StoreError,
+    coalesce::{Image, Pending},
+};
+use crate::clock::Clock;
+
+/// Entries that may be submitted and not yet durable; one more would wait.
+pub const OUTSTANDING_MAX: usize = 2;
+
+/// A commit that takes longer is worth a line in the log.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// What the committer says, from its own thread, in the order of the log.
+#[derive(Debug)]
+pub enum CommitEvent {
+    /// Everything up to here is durable.
+    Durable {
+        /// Commit revision of the entry.
+        through: Revision,
+        /// How long its append took.
+        took: Duration,
+        /// Bytes of log written for it.
+        bytes: u64,
+    },
+    /// The store can't go on; nothing is durable that was not told before, and nothing more
+    /// will be written. Told at most once, and last.
+    Failed(StoreError),
+}
+
+/// When to write snapshots and to free log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// A snapshot starts when this much log has been written since the last one.
+    pub snapshot_after_bytes: u64,
+    /// The most a slice of a snapshot weighs.
+    pub slice_bytes: usize,
+    /// How long log is kept for replay memory.
+    pub retain: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            snapshot_after_bytes: 64 << 20,
+            slice_bytes: SLICE_BYTES_MAX,
+            retain: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The parts of an opened store that the committer owns.
+pub struct Parts {
+    /// Writes the log.
+    pub appender: Box<dyn Appender>,
+    /// Writes the state.
+    pub snapshotter: Box<dyn Snapshotter>,
+    /// What the log has and the state does not.
+    pub pending: Pending,
+    /// Bytes of log that this is.
+    pub pending_bytes: u64,
+}
+
+/// The committer has stopped; it has said why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store has stopped")]
+pub struct Stopped;
+
+/// The way to a running committer. Dropping it finishes what was submitted and ends both
+/// threads.
+#[derive(Debug)]
+pub struct CommitterHandle {
+    orders: SyncSender<Order>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Write(Entry),
+    SnapshotDone(Result<Revision, StoreError>),
+    Close,
+}
+
+/// Two entries, the end of a snapshot and the closing: no sender ever waits for room.
+const ORDERS: usize = OUTSTANDING_MAX + 2;
+
+/// The committer itself; runs on its own thread.
+pub struct Committer {
+    appender: Box<dyn Appender>,
+    clock: Clock,
+    options: Options,
+    events: Box<dyn FnMut(CommitEvent) + Send>,
+    pending: Pending,
+    /// Log written that no marker covers, and the part of it that the snapshot under way does.
+    unmarked_bytes: u64,
+    snapshot_bytes: u64,
+    snapshot: Snapshot,
+    marker: Revision,
+    ages: Ages,
+    meters: Meters,
+}
+
+struct Meters {
+    seconds: Histogram,
+    bytes: Histogram,
+    snapshots: Counter,
+    log_bytes: Gauge,
+}
+
+// === impl Committer ===
+
+impl Committer {
+    /// Starts both threads.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when a thread can't be started.
+    pub fn spawn(
+        parts: Parts,
+        clock: Clock,
+        options: Options,
+        events: Box<dyn FnMut(CommitEvent) + Send>,
+    ) -> Result<CommitterHandle, StoreError> {
+        let (orders, inbox) = sync_channel(ORDERS);
+        let snapshot = Snapshot::spawn(parts.snapshotter, options.slice_bytes, orders.clone())?;
+        let mut ages = Ages::new(options.retain);
+        // Nothing says when what was found had been written: it counts as written now.
+        ages.note(parts.pending.through, clock.elapsed());
+        let mut committer = Self {
+            appender: parts.appender,
+            clock,
+            options,
+            events,
+            pending: parts.pending,
+            unmarked_bytes: parts.pending_bytes,
+            snapshot_bytes: 0,
+            snapshot,
+            marker: Revision::default(),
+            ages,
+            meters: Meters {
+                seconds: metrics::histogram!("singletrack_commit_seconds"),
+                bytes: metrics::histogram!("singletrack_commit_bytes"),
+                snapshots: metrics::counter!("singletrack_snapshots_total"),
+                log_bytes: metrics::gauge!("singletrack_log_bytes"),
+            },
+        };
+        let thread = thread::Builder::new()
+            .name(String::from("committer"))
+            .spawn(move || committer.supervise(&inbox))
+            .map_err(thread_refused)?;
+        Ok(CommitterHandle { orders, thread: Some(thread) })
+    }
+
+    /// Whatever goes wrong, a panic of ours included, is told.
+    fn supervise(&mut self, inbox: &Receiver<Order>) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.run(inbox)))
+            .unwrap_or_else(|panic| Err(panicked("the committer", panic.as_ref())));
+        if let Err(error) = outcome {
+            tracing::error!(%error, "the store has failed, nothing more is written");
+            (self.events)(CommitEvent::Failed(error));
+        }
+        self.snapshot.stop();
+    }
+
+    fn run(&mut self, inbox: &Receiver<Order>) -> Result<(), StoreError> {
+        self.start_snapshot_if_due();
+        loop {
+            match self.next(inbox) {
+                Some(Order::Write(entry)) => self.write(&entry)?,
+                Some(Order::SnapshotDone(outcome)) => self.snapshot_done(outcome?),
+                Some(Order::Close) => return Ok(()),
+                None => {}
+            }
+            self.start_snapshot_if_due();
+            self.release_if_due()?;
+        }
+    }
+
+    /// The next order; `None` when something else is due.
+    fn next(&self, inbox: &Receiver<Order>) -> Option<Order> {
+        match self.ages.due(self.marker, self.clock.elapsed()) {
+            // The snapshot thread has a sender too, so only a `Close` ends the orders.
+            None => Some(inbox.recv().unwrap_or(Order::Close)),
+            Some(wait) => match inbox.recv_timeout(wait) {
+                Ok(order) => Some(order),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => Some(Order::Close),
+            },
+        }
+    }
+
+    fn write(&mut self, entry: &Entry) -> Result<(), StoreError> {
+        let through = entry.last().ok_or_else(|| {
+            StoreError::OutcomeUnknown(String::from("an entry without transactions was submitted"))
+        })?;
+        let before = self.appender.written_bytes();
+        let began = self.clock.elapsed();
+        self.appender.append(entry)?;
+        let ended = self.clock.elapsed();
+        let took = ended.saturating_sub(began);
+        let bytes = self.appender.written_bytes().saturating_sub(before);
+        (self.events)(CommitEvent::Durable { through, took, bytes });
+
+        if took > SLOW {
+            tracing::warn!(?took, bytes, "the disk was slow to make an entry durable");
+        }
+        self.meters.seconds.record(took);
+        self.meters.bytes.record(as_metric(bytes));
+        self.unmarked_bytes += bytes;
+        self.meters.log_bytes.set(as_metric(self.unmarked_bytes));
+        self.pending.absorb(entry);
+        self.ages.note(through, ended);
+        Ok(())
+    }
+
+    fn start_snapshot_if_due(&mut self) {
+        let due = self.unmarked_bytes >= self.options.snapshot_after_bytes;
+        if !due || self.snapshot.running || self.pending.through <= self.marker {
+            return;
+        }
+        let through = self.pending.through;
+        let next = Pending { through, ..Pending::default() };
+        self.snapshot_bytes = self.unmarked_bytes;
+        self.snapshot.start(std::mem::replace(&mut self.pending, next));
+    }
+
+    fn snapshot_done(&mut self, through: Revision) {
+        self.snapshot.running = false;
+        self.marker = through;
+        self.unmarked_bytes = self.unmarked_bytes.saturating_sub(self.snapshot_bytes);
+        self.meters.log_bytes.set(as_metric(self.unmarked_bytes));
+        self.meters.snapshots.increment(1);
+        tracing::debug!(through = through.0, "a snapshot is complete");
+    }
+
+    fn release_if_due(&mut self) -> Result<(), StoreError> {
+        match self.ages.take(self.marker, self.clock.elapsed()) {
+            Some(through) => self.appender.release(through),
+            None => Ok(()),
+        }
+    }
+}
+
+// === impl CommitterHandle ===
+
+impl CommitterHandle {
+    /// Hands an entry over; an event tells when it is durable. Waits only when more than
+    /// [`OUTSTANDING_MAX`] are outstanding.
+    ///
+    /// # Errors
+    /// [`Stopped`] after a failure: the entry was not written.
+    pub fn submit(&self, entry: Entry) -> Result<(), Stopped> {
+        self.orders.send(Order::Write(entry)).map_err(|_| Stopped)
+    }
+
+    /// Finishes what was submitted and ends both threads. A snapshot under way is left
+    /// undone; the log still has all that was to be in it.
+    pub fn close(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        // A committer that failed no longer listens.
+        let _ = self.orders.send(Order::Close);
+        if let Some(thread) = self.thread.take() {
+            // A panic there was caught and told.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for CommitterHandle {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
+
+// === the snapshot thread ===
+
+struct Snapshot {
+    work: Option<SyncSender<Pending>>,
+    running: bool,
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Snapshot {
+    fn spawn(
+        mut snapshotter: Box<dyn Snapshotter>,
+        slice_bytes: usize,
+        orders: SyncSender<Order>,
+    ) -> Result<Self, StoreError> {
+        let (work, inbox) = sync_channel::<Pending>(1);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&stopping);
+        let thread = thread::Builder::new()
+            .name(String::from("snapshot"))
+            .spawn(move || {
+                while let Ok(pending) = inbox.recv() {
+                    let outcome = catch_unwind(AssertUnwindSafe(|| {
+                        write_snapshot(snapshotter.as_mut(), slice_bytes, pending, &stop)
+                    }))
+                    .unwrap_or_else(|panic| Err(panicked("the snapshot", panic.as_ref())));
+                    let Some(outcome) = outcome.transpose() else { return };
+                    if orders.send(Order::SnapshotDone(outcome)).is_err() {
+                        return;
+                    }
+                }
+            })
+            .map_err(thread_refused)?;
+        Ok(Self { work: Some(work), running: false, stopping, thread: Some(thread) })
+    }
+
+    fn start(&mut self, pending: Pending) {
+        // The thread ends only when told to, or after a failure that ends the committer too.
+        self.running = self.work.as_ref().is_some_and(|work| work.send(pending).is_ok());
+    }
+
+    fn stop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.work = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Writes all rows in slices, then the marker. `None`: it was told to stop before the end.
+fn write_snapshot(
+    snapshotter: &mut dyn Snapshotter,
+    slice_bytes: usize,
+    pending: Pending,
+    stop: &AtomicBool,
+) -> Result<Option<Revision>, StoreError> {
+    let mut slice = Vec::new();
+    let mut weight = 0;
+    for (key, image) in pending.rows {
+        let (row, bytes) = weighed(key, image);
+        if weight + bytes > slice_bytes && !slice.is_empty() {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            snapshotter.slice(&slice)?;
+            slice.clear();
+            weight = 0;
+        }
+        weight += bytes;
+        slice.push(row);
+    }
+    if stop.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
+    if !slice.is_empty() {
+        snapshotter.slice(&slice)?;
+    }
+    snapshotter.marker(pending.through)?;
+    Ok(Some(pending.through))
+}
+
+fn weighed(key: RowKey, image: Image) -> ((RowKey, Option<Change>), usize) {
+    /// Of a removal: a key.
+    const GONE_BYTES: usize = 192;
+    let row = image.row();
+    let bytes = row.as_ref().map_or(GONE_BYTES, Change::weight);
+    ((key, row), bytes)
+}
+
+// === ages ===
+
+/// When entries were written, to about a hundredth of the time that they are retained.
+struct Ages {
+    retain: Duration,
+    spans: VecDeque<Span>,
+}
+
+struct Span {
+    began: Duration,
+    ended: Duration,
+    through: Revision,
+}
+
+impl Ages {
+    fn new(retain: Duration) -> Self {
+        Self { retain, spans: VecDeque::new() }
+    }
+
+    fn note(&mut self, through: Revision, now: Duration) {
+        let grain = self.retain / 100;
+        match self.spans.back_mut() {
+            Some(span) if now.saturating_sub(span.began) < grain => {
+                span.ended = now;
+                span.through = through;
+            }
+            Some(_) | None => self.spans.push_back(Span { began: now, ended: now, through }),
+        }
+    }
+
+    /// The revision through which all is both behind the marker and old enough; forgets it.
+    fn take(&mut self, marker: Revision, now: Duration) -> Option<Revision> {
+        let retain = self.retain;
+        let old = |span: &mut Span| span.through <= marker && span.ended + retain <= now;
+        let mut through = None;
+        while let Some(span) = self.spans.pop_front_if(old) {
+            through = Some(span.through);
+        }
+        through
+    }
+
+    /// How long until [`Self::take`] has something; `None`: not before the marker moves.
+    fn due(&self, marker: Revision, now: Duration) -> Option<Duration> {
+        let span = self.spans.front().filter(|span| span.through <= marker)?;
+        Some((span.ended + self.retain).saturating_sub(now))
+    }
+}
+
+// === leaves ===
+
+#[expect(clippy::cast_precision_loss, reason = "a metric; bytes below 2^53 are exact")]
+fn as_metric(bytes: u64) -> f64 {
+    bytes as f64
+}
+
+fn thread_refused(source: std::io::Error) -> StoreError {
+    StoreError::Io { what: String::from("starting a thread"), source }
+}
+
+fn panicked(who: &str, panic: &(dyn Any + Send)) -> StoreError {
+    let what = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    StoreError::OutcomeUnknown(format!("{who} panicked: {what}"))
+}
+
+#[cfg(test)]
+#[path = "committer_tests.rs"]
+mod tests;

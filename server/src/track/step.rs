@@ -1,0 +1,362 @@
+//! One step of the track: `step(inbox) -> outbox`, deterministic, without thread or clock.
+//!
+//! Order within a step, part of the contract: charge time; what became durable; calls that
+//! are gone; renewals; expiry; calls. So a renewal that arrived is never overtaken by the
+//! expiry it prevents, and nobody who has left is granted anything.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use singletrack_core::{
+    change::{Change, Transaction},
+    command::{Command, LeaseRef, Request},
+    decision::{After, Answer, Decision, NOBODY},
+    limits,
+    machine::Machine,
+    refusal::LeaseEnd,
+    reply::Reply,
+    types::{CallId, Namespace, Now, Revision},
+};
+
+use super::{CallError, time::Time};
+use crate::store::Entry;
+
+/// Entries that may be on their way to the disk at once: batch N+1 is decided while N syncs.
+pub const OUTSTANDING_MAX: usize = 2;
+/// Commands of one batch.
+pub const BATCH_COMMANDS_MAX: usize = 512;
+/// Bytes of one batch.
+pub const BATCH_BYTES_MAX: usize = 1_310_720;
+/// Grants decided at once; more follow while there is room.
+const SETTLE_MAX: usize = 64;
+/// Bytes that so many grants may weigh.
+const SETTLE_BYTES_MAX: usize = SETTLE_MAX * 2_048;
+/// Bytes that one slice of expiries may weigh.
+const TICK_BYTES_MAX: usize = limits::SLICE_MAX * 320;
+
+const _: () = assert!(
+    limits::NAMESPACE_CHARS_MAX + limits::RESOURCE_BYTES_MAX + limits::HOLDER_CHARS_MAX * 4 + 160
+        < SETTLE_BYTES_MAX / SETTLE_MAX,
+    "a grant with the longest names"
+);
+const _: () = assert!(limits::NAMESPACE_CHARS_MAX + 128 < TICK_BYTES_MAX / limits::SLICE_MAX);
+const _: () = assert!(SETTLE_BYTES_MAX + TICK_BYTES_MAX < BATCH_BYTES_MAX);
+
+/// What a step is given.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    /// What the monotonic clock shows.
+    pub elapsed_ms: u64,
+    /// Everything up to here is durable.
+    pub durable: Option<Revision>,
+    /// Calls whose callers are gone.
+    pub gone: Vec<CallId>,
+    /// Grants that reached nobody and that nobody can ask for again.
+    pub unclaimed: Vec<(Namespace, LeaseRef)>,
+    /// Renewals, in the order they came.
+    pub renewals: Vec<Request>,
+    /// More renewals have come than this step is given: nothing expires yet.
+    pub more_renewals: bool,
+    /// Calls, in the order of their turns, at most [`BATCH_COMMANDS_MAX`]. None while
+    /// [`Track::has_room`] is false.
+    pub commands: Vec<Request>,
+}
+
+/// What a step yields.
+#[derive(Debug, Default, PartialEq)]
+pub struct Outbox {
+    /// To be made durable, after all earlier ones.
+    pub entry: Option<Entry>,
+    /// To leave now: what they depend on is durable.
+    pub answers: Vec<(CallId, Result<Reply, CallError>)>,
+    /// What there is to count.
+    pub tally: Tally,
+}
+
+/// What a step did, for telemetry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Commands decided, renewals included.
+    pub commands: usize,
+    /// Leases that ran out.
+    pub expiries: usize,
+    /// Time stood still before this step.
+    pub stalled: bool,
+    /// Decisions that panicked.
+    pub panics: usize,
+}
+
+/// The track.
+pub struct Track {
+    machine: Machine,
+    time: Time,
+    now: Now,
+    /// What is durable.
+    durable: Revision,
+    /// Last revisions of the entries on their way.
+    outstanding: VecDeque<Revision>,
+    /// Calls that were taken and did not fit into their batch.
+    backlog: VecDeque<Request>,
+    /// The batch that is being filled.
+    open: Vec<Transaction>,
+    open_bytes: usize,
+    /// Answers that wait, in the order decided, each with what it depends on.
+    waiting: VecDeque<(Revision, CallId, Result<Reply, CallError>)>,
+    /// The same for answers that depend on less than everything before them.
+    early: BTreeMap<(Revision, u64), (CallId, Result<Reply, CallError>)>,
+    early_count: u64,
+    #[cfg(test)]
+    pub(super) poison: Option<CallId>,
+}
+
+// === impl Track ===
+
+impl Track {
+    /// A track over a recovered machine, whose state is durable.
+    #[must_use]
+    pub fn new(machine: Machine, elapsed_ms: u64) -> Self {
+        let mut time = Time::new(elapsed_ms);
+        let now = time.charge(elapsed_ms, false).now;
+        Self {
+            durable: machine.state().revision(),
+            machine,
+            time,
+            now,
+            outstanding: VecDeque::new(),
+            backlog: VecDeque::new(),
+            open: Vec::new(),
+            open_bytes: 0,
+            waiting: VecDeque::new(),
+            early: BTreeMap::new(),
+            early_count: 0,
+            #[cfg(test)]
+            poison: None,
+        }
+    }
+
+    /// True while calls may be decided; else only renewals and ticks go on.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.has_room_after(None)
+    }
+
+    /// The same, once the step has heard that everything up to `durable` is.
+    #[must_use]
+    pub fn has_room_after(&self, durable: Option<Revision>) -> bool {
+        let through = durable.unwrap_or(self.durable);
+        let outstanding = self.outstanding.iter().filter(|last| **last > through).count();
+        outstanding < OUTSTANDING_MAX && self.backlog.is_empty()
+    }
+
+    /// Milliseconds until a step has something to do by itself; `None`: only input can bring
+    /// something.
+    #[must_use]
+    pub fn idle_ms(&self) -> Option<u64> {
+        let decidable = self.machine.is_unsettled() && self.fits(SETTLE_BYTES_MAX);
+        if decidable || (!self.backlog.is_empty() && self.outstanding.len() < OUTSTANDING_MAX) {
+            return Some(0);
+        }
+        let next = self.machine.next_deadline()?;
+        let until = next.since(self.now.ms);
+        // What is due and can't be written down has to wait for the disk.
+        let least = if self.fits(TICK_BYTES_MAX) { 0 } else { limits::TICK_MS_MAX };
+        Some(until.clamp(least, limits::TICK_MS_MAX))
+    }
+
+    /// True when nothing is decided that is not durable, and nobody waits for an answer that
+    /// is.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.outstanding.is_empty()
+            && self.backlog.is_empty()
+            && self.open.is_empty()
+            && self.waiting.is_empty()
+            && self.early.is_empty()
+    }
+
+    /// The machine.
+    #[must_use]
+    pub const fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Takes one step.
+    #[must_use]
+    pub fn step(&mut self, inbox: Inbox) -> Outbox {
+        let mut tally = Tally::default();
+        self.charge(inbox.elapsed_ms, &mut tally);
+        self.settle_durable(inbox.durable);
+        self.drop_calls(&inbox.gone);
+        for renewal in &inbox.renewals {
+            let decided = self.decide(renewal, &mut tally);
+            decided.into_iter().for_each(|decision| self.take(decision));
+        }
+        if !inbox.more_renewals {
+            self.tick(&mut tally);
+        }
+        self.return_unclaimed(&inbox.unclaimed);
+        self.settle();
+        assert!(inbox.commands.is_empty() || self.has_room(), "calls are taken only into room");
+        self.backlog.extend(inbox.commands);
+        self.decide_backlog(&mut tally);
+        Outbox { entry: self.hand_over(), answers: self.release(), tally }
+    }
+
+    fn charge(&mut self, elapsed_ms: u64, tally: &mut Tally) {
+        let charged = self.time.charge(elapsed_ms, self.machine.next_deadline().is_some());
+        self.now = charged.now;
+        if charged.stalled {
+            self.machine.stalled(self.now);
+            tally.stalled = true;
+        }
+    }
+
+    fn settle_durable(&mut self, durable: Option<Revision>) {
+        let Some(through) = durable else { return };
+        assert!(through >= self.durable, "what is durable stays durable");
+        self.durable = through;
+        while self.outstanding.front().is_some_and(|last| *last <= through) {
+            self.outstanding.pop_front();
+        }
+        self.machine.durable(self.now, through);
+    }
+
+    fn drop_calls(&mut self, gone: &[CallId]) {
+        for call in gone {
+            let decision = self.machine.decide_drop(*call);
+            self.take(decision);
+            let unwanted = |request: &Request| {
+                request.call == *call && matches!(request.command, Command::AcquireLease(_))
+            };
+            self.backlog.retain(|request| !unwanted(request));
+        }
+    }
+
+    /// Decides calls until the batch is full. One that would overfill it is decided anew in
+    /// the next: a decision that was not taken has changed nothing.
+    fn decide_backlog(&mut self, tally: &mut Tally) {
+        if self.outstanding.len() >= OUTSTANDING_MAX {
+            return;
+        }
+        while let Some(request) = self.backlog.pop_front() {
+            let Some(decision) = self.decide(&request, tally) else { continue };
+            let bytes = decision.changes.iter().map(Change::weight).sum();
+            if !self.open.is_empty() && !self.fits(bytes) {
+                self.backlog.push_front(request);
+                return;
+            }
+            self.take(decision);
+            self.settle();
+        }
+    }
+
+    /// `None`: the decision panicked, which is answered. Nothing was written: a panic can
+    /// only be in the reading half.
+    fn decide(&mut self, request: &Request, tally: &mut Tally) -> Option<Decision> {
+        tally.commands += 1;
+        let decided = catch_unwind(AssertUnwindSafe(|| {
+            #[cfg(test)]
+            assert!(self.poison != Some(request.call), "poisoned by a test");
+            self.machine.decide(self.now, request)
+        }));
+        if decided.is_err() {
+            tally.panics += 1;
+            self.queue_answer(After::Everything, request.call, Err(CallError::Internal));
+        }
+        decided.ok()
+    }
+
+    /// One slice of what time has brought, if it can be written down.
+    fn tick(&mut self, tally: &mut Tally) {
+        if !self.fits(TICK_BYTES_MAX) {
+            return;
+        }
+        let decision = self.machine.decide_tick(self.now);
+        let expired = |change: &&Change| {
+            matches!(change, Change::LeaseEnded(ended) if ended.end == LeaseEnd::Expired)
+        };
+        tally.expiries += decision.changes.iter().filter(expired).count();
+        self.take(decision);
+    }
+
+    fn return_unclaimed(&mut self, unclaimed: &[(Namespace, LeaseRef)]) {
+        for (namespace, lease) in unclaimed {
+            let request = Request {
+                call: NOBODY,
+                namespace: namespace.clone(),
+                mark: None,
+                age_ms: 0,
+                fences: Box::default(),
+                command: Command::ReleaseLease(*lease),
+            };
+            let decision = self.machine.decide(self.now, &request);
+            self.take(decision);
+        }
+    }
+
+    /// One slice of grants, in the order of the queues.
+    fn settle(&mut self) {
+        let mut left = limits::SLICE_MAX;
+        while left > 0 && self.fits(SETTLE_BYTES_MAX) {
+            let most = left.min(SETTLE_MAX);
+            let Some(decision) = self.machine.decide_settle(self.now, most) else { return };
+            left = left.saturating_sub(decision.changes.len().max(1));
+            self.take(decision);
+        }
+    }
+
+    const fn fits(&self, bytes: usize) -> bool {
+        self.open_bytes + bytes <= BATCH_BYTES_MAX
+    }
+
+    /// Makes a decision true, and its answers wait for what they depend on.
+    fn take(&mut self, mut decision: Decision) {
+        self.machine.take(self.now, &decision);
+        let answers = std::mem::take(&mut decision.answers);
+        if let Some(transaction) = decision.transaction() {
+            self.open_bytes += transaction.changes.iter().map(Change::weight).sum::<usize>();
+            self.open.push(transaction);
+        }
+        for Answer { call, result, after } in answers {
+            self.queue_answer(after, call, result.map_err(CallError::Refused));
+        }
+    }
+
+    fn queue_answer(&mut self, after: After, call: CallId, result: Result<Reply, CallError>) {
+        match after {
+            After::Everything => {
+                self.waiting.push_back((self.machine.state().revision(), call, result));
+            }
+            After::Revision(revision) => {
+                self.early_count += 1;
+                self.early.insert((revision, self.early_count), (call, result));
+            }
+        }
+    }
+
+    fn hand_over(&mut self) -> Option<Entry> {
+        if self.open.is_empty() || self.outstanding.len() >= OUTSTANDING_MAX {
+            return None;
+        }
+        let transactions = std::mem::take(&mut self.open);
+        self.open_bytes = 0;
+        let last = transactions.last().expect("not empty").commit;
+        self.outstanding.push_back(last);
+        Some(Entry { transactions })
+    }
+
+    /// Answers whose time has come.
+    fn release(&mut self) -> Vec<(CallId, Result<Reply, CallError>)> {
+        let ready = self.waiting.partition_point(|(after, _, _)| *after <= self.durable);
+        let mut answers: Vec<_> =
+            self.waiting.drain(..ready).map(|(_, call, result)| (call, result)).collect();
+        while let Some(first) = self.early.first_entry()
+            && first.key().0 <= self.durable
+        {
+            answers.push(first.remove());
+        }
+        answers
+    }
+}
