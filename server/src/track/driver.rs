@@ -151,11 +151,7 @@ enum End {
 // === impl Driver ===
 
 impl Driver {
-    fn run(
-        mut self,
-        failed: &std::sync::mpsc::Receiver<StoreError>,
-        on_fatal: OnFatal,
-    ) {
+    fn run(mut self, failed: &std::sync::mpsc::Receiver<StoreError>, on_fatal: OnFatal) {
         let end = catch_unwind(AssertUnwindSafe(|| self.run_until_end()));
         match end {
             Ok(End::Closed) => {
@@ -163,8 +159,7 @@ impl Driver {
                 self.committer.close();
             }
             Ok(End::StoreFailed) => {
-                let unnamed =
-                    || StoreError::OutcomeUnknown(String::from("the committer is gone"));
+                let unnamed = || StoreError::OutcomeUnknown(String::from("the committer is gone"));
                 self.fail(Fatal::Store(failed.try_recv().unwrap_or_else(|_| unnamed())), on_fatal);
             }
             Err(_) => self.fail(Fatal::Machine, on_fatal),

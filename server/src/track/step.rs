@@ -274,9 +274,7 @@ impl Track {
             return;
         }
         let decision = self.machine.decide_tick(self.now);
-        let expired = |change: &&Change| {
-            matches!(change, Change::LeaseEnded(ended) if ended.end == LeaseEnd::Expired)
-        };
+        let expired = |change: &&Change| matches!(change, Change::LeaseEnded(ended) if ended.end == LeaseEnd::Expired);
         tally.expiries += decision.changes.iter().filter(expired).count();
         self.take(decision);
     }

@@ -50,13 +50,19 @@ mod tests {
         let mut time = Time::new(1_000);
         assert_eq!(time.charge(1_100, true), Charged { now: Now { ms: Ms(100) }, stalled: false });
         assert_eq!(time.charge(9_100, true), Charged { now: Now { ms: Ms(700) }, stalled: true });
-        assert_eq!(time.charge(9_700, true), Charged { now: Now { ms: Ms(1_300) }, stalled: false });
+        assert_eq!(
+            time.charge(9_700, true),
+            Charged { now: Now { ms: Ms(1_300) }, stalled: false }
+        );
     }
 
     #[test]
     fn sleeping_without_deadlines_is_no_stall() {
         let mut time = Time::new(0);
-        assert_eq!(time.charge(60_000, false), Charged { now: Now { ms: Ms(60_000) }, stalled: false });
+        assert_eq!(
+            time.charge(60_000, false),
+            Charged { now: Now { ms: Ms(60_000) }, stalled: false }
+        );
     }
 
     #[test]
