@@ -49,6 +49,8 @@ pub mod name {
     pub const SNAPSHOTS: &str = "singletrack_snapshots_total";
     /// How many times the loop stood still for longer than it charges to holders.
     pub const STALLS: &str = "singletrack_stalls_total";
+    /// How many decisions panicked; each is a bug.
+    pub const PANICS: &str = "singletrack_panics_total";
 }
 
 /// Seconds: from a fast disk's sync to a disk in trouble.
@@ -117,6 +119,8 @@ pub struct Metrics {
     pub snapshots: Counter,
     /// [`name::STALLS`].
     pub stalls: Counter,
+    /// [`name::PANICS`].
+    pub panics: Counter,
     refusals: Vec<Counter>,
     requests: Vec<Counter>,
 }
@@ -242,6 +246,7 @@ impl Metrics {
             log_bytes: gauge(name::LOG_BYTES),
             snapshots: counter(name::SNAPSHOTS),
             stalls: counter(name::STALLS),
+            panics: counter(name::PANICS),
             refusals: refusals.into(),
             requests: requests.into(),
         })
@@ -316,6 +321,7 @@ fn describe(recorder: &PrometheusRecorder) {
     counter(name::CONNECTIONS_REFUSED, "Connections closed at once, above the cap");
     counter(name::SNAPSHOTS, "Completed snapshots");
     counter(name::STALLS, "Pauses of the track that were not charged to holders");
+    counter(name::PANICS, "Decisions that panicked; each is a bug to report");
 }
 
 #[cfg(test)]

@@ -125,11 +125,28 @@ pub struct Committer {
     meters: Meters,
 }
 
-struct Meters {
-    seconds: Histogram,
-    bytes: Histogram,
-    snapshots: Counter,
-    log_bytes: Gauge,
+/// What the committer counts.
+pub struct Meters {
+    /// How long an entry took to become durable.
+    pub seconds: Histogram,
+    /// How many bytes it had.
+    pub bytes: Histogram,
+    /// Snapshots completed.
+    pub snapshots: Counter,
+    /// Log written that no snapshot covers.
+    pub log_bytes: Gauge,
+}
+
+impl Default for Meters {
+    /// Counts nothing.
+    fn default() -> Self {
+        Self {
+            seconds: Histogram::noop(),
+            bytes: Histogram::noop(),
+            snapshots: Counter::noop(),
+            log_bytes: Gauge::noop(),
+        }
+    }
 }
 
 // === impl Committer ===
@@ -143,6 +160,7 @@ impl Committer {
         parts: Parts,
         clock: Clock,
         options: Options,
+        meters: Meters,
         events: Box<dyn FnMut(CommitEvent) + Send>,
     ) -> Result<CommitterHandle, StoreError> {
         let (orders, inbox) = sync_channel(ORDERS);
@@ -161,12 +179,7 @@ impl Committer {
             snapshot,
             marker: Revision::default(),
             ages,
-            meters: Meters {
-                seconds: metrics::histogram!("singletrack_commit_seconds"),
-                bytes: metrics::histogram!("singletrack_commit_bytes"),
-                snapshots: metrics::counter!("singletrack_snapshots_total"),
-                log_bytes: metrics::gauge!("singletrack_log_bytes"),
-            },
+            meters,
         };
         let thread = thread::Builder::new()
             .name(String::from("committer"))

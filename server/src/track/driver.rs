@@ -15,14 +15,14 @@ use singletrack_core::{
 use super::{
     CallError, Handle, TrackConfig,
     handle::{Intake, Shared},
-    metrics::TrackMetrics,
+    meters::TrackMeters,
     step::{BATCH_COMMANDS_MAX, Inbox, Outbox, Track as Steps},
 };
 use crate::{
     clock::Clock,
     store::{
         Opened, StoreError,
-        committer::{CommitEvent, Committer, CommitterHandle, CommitterOptions},
+        committer::{self, CommitEvent, Committer, CommitterHandle},
     },
 };
 
@@ -63,12 +63,13 @@ impl Track {
     pub fn start(
         config: &TrackConfig,
         opened: Opened,
-        options: CommitterOptions,
+        options: committer::Options,
         clock: Clock,
         seed: u64,
+        meters: (TrackMeters, committer::Meters),
         on_fatal: OnFatal,
     ) -> Result<Self, StoreError> {
-        let recovered = &opened.recovered;
+        let (recovered, _reader, parts) = opened.into_parts();
         let machine = Machine::recover(
             seed,
             config.quotas,
@@ -93,13 +94,13 @@ impl Track {
                 }
             })
         };
-        let committer = Committer::spawn(opened, clock, options, events)?;
+        let committer = Committer::spawn(parts, clock, options, meters.1, events)?;
         let driver = Driver {
             shared: Arc::clone(&shared),
             steps: Steps::new(machine, clock.elapsed_ms()),
             clock,
             committer,
-            metrics: TrackMetrics::new(),
+            meters: meters.0,
         };
         let thread = std::thread::Builder::new()
             .name(String::from("track"))
@@ -139,7 +140,7 @@ struct Driver {
     steps: Steps,
     clock: Clock,
     committer: CommitterHandle,
-    metrics: TrackMetrics,
+    meters: TrackMeters,
 }
 
 /// Why the loop ended.
@@ -186,7 +187,7 @@ impl Driver {
             for (call, result) in answers {
                 self.shared.answer(call, result);
             }
-            self.metrics.record(tally, queued, &self.steps);
+            self.meters.record(tally, queued, &self.steps);
             self.shared.stepped_ms.store(self.clock.elapsed_ms(), Ordering::Relaxed);
             if closing && queued == 0 && self.steps.is_quiet() {
                 return End::Closed;

@@ -6,11 +6,12 @@
 //! - `step`: the track itself, `step(inbox) -> outbox`; no thread, no clock
 //! - `driver`: the thread that steps it
 //! - `handle`: how callers reach it
+//! - `meters`: what it counts
 
 mod driver;
 mod handle;
 mod lanes;
-mod metrics;
+pub mod meters;
 pub mod step;
 mod time;
 
@@ -22,7 +23,11 @@ use singletrack_core::{
     types::{Namespace, RequestMark},
 };
 
-pub use self::{driver::Track, handle::Handle, lanes::LaneLimits};
+pub use self::{
+    driver::{Fatal, OnFatal, Track},
+    handle::Handle,
+    lanes::LaneLimits,
+};
 
 /// A decoded call on its way to the machine.
 #[derive(Clone, Debug)]
