@@ -151,10 +151,10 @@ async fn read(stream: impl AsyncRead + Unpin, log: Log, found: mpsc::Sender<Sock
     }
 }
 
-/// The address in a line such as `listening on 127.0.0.1:7420` or `listening addr=[::1]:7420`,
+/// The address in a line such as `serving address=127.0.0.1:7420` or `listening on [::1]:7420`,
 /// coloured or not, as text or as JSON.
 fn listening_address(line: &str) -> Option<SocketAddr> {
-    if !line.contains("listening") || line.contains("admin") {
+    if !(line.contains("serving") || line.contains("listening")) || line.contains("admin") {
         return None;
     }
     plain(line)
@@ -197,7 +197,7 @@ impl Log {
 fn the_address_is_found_in_any_form_of_the_line() {
     for line in [
         "listening on 127.0.0.1:4711",
-        "2026-01-02T03:04:05Z  INFO singletrack: listening addr=127.0.0.1:4711 store=disk",
+        "2026-01-02T03:04:05Z  INFO singletrack: serving address=127.0.0.1:4711 store=disk",
         "\u{1b}[32m INFO\u{1b}[0m listening \u{1b}[3maddr\u{1b}[0m\u{1b}[2m=\u{1b}[0m127.0.0.1:4711",
         r#"{"level":"INFO","message":"listening","addr":"127.0.0.1:4711"}"#,
     ] {
