@@ -16,7 +16,8 @@ use crate::{
     output::{clean, number},
 };
 
-/// The exit codes, as `--help` lists them. Those above 63 are those of `sysexits.h`.
+/// The exit codes of the commands that talk to a server. `serve` has those of the server
+/// crate, 78 for its configuration among them. Those above 63 are those of `sysexits.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
@@ -28,7 +29,6 @@ pub(crate) enum Exit {
     Io = 74,
     TryAgain = 75,
     OutcomeUnknown = 76,
-    Configuration = 78,
     Interrupted = 130,
 }
 
@@ -58,7 +58,7 @@ pub(crate) enum Effect {
 
 impl Exit {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Ok,
         Self::Refused,
         Self::Usage,
@@ -67,7 +67,6 @@ impl Exit {
         Self::Io,
         Self::TryAgain,
         Self::OutcomeUnknown,
-        Self::Configuration,
         Self::Interrupted,
     ];
 

@@ -1,1 +1,26 @@
-//! .
+//! Tests that start real processes: the command line, the server, and both under faults.
+//!
+//! They belong to the package of the binary, as only there cargo builds it for them. Every
+//! wait in here is bounded in time, and every process ends with its test.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::print_stderr, reason = "a test says what it skipped and what it measured")]
+
+#[path = "../support/fake.rs"]
+mod fake;
+#[path = "../support/oracle.rs"]
+mod oracle;
+#[path = "../support/random.rs"]
+mod random;
+
+mod command;
+mod server;
+mod tools;
+
+mod cli_answers;
+mod cli_leases;
+mod grpcurl;
+mod kill_rounds;
+mod pauses;
+mod readme;

@@ -1,0 +1,130 @@
+//! Anybody with grpcurl can use the server: no proto files, readable refusals.
+
+use std::{collections::BTreeSet, path::Path};
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::{
+    command::{self, Finished},
+    server::Server,
+    tools,
+};
+
+async fn grpcurl(tool: &Path, server: &Server, before: &[&str], after: &[&str]) -> Finished {
+    let mut command = Command::new(tool);
+    command.args(["-plaintext", "-max-time", "20"]).args(before).arg(server.address().to_string());
+    command::run(command.args(after)).await
+}
+
+/// A call with its request as JSON; the answer as JSON.
+async fn call(tool: &Path, server: &Server, method: &str, request: &str) -> Value {
+    let method = format!("singletrack.v1.{method}");
+    grpcurl(tool, server, &["-d", request], &[&method]).await.ended_with(0).json()
+}
+
+#[tokio::test]
+async fn grpcurl_lists_every_service_and_method() {
+    let Some(tool) = tools::find("grpcurl") else {
+        return;
+    };
+    let server = Server::start().await;
+    let services = grpcurl(&tool, &server, &[], &["list"]).await.ended_with(0);
+    for service in [
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "singletrack.v1.LeaseService",
+        "singletrack.v1.SessionService",
+    ] {
+        assert!(services.stdout.lines().any(|line| line == service), "{}", services.stdout);
+    }
+    let mut listed = BTreeSet::new();
+    for service in ["singletrack.v1.LeaseService", "singletrack.v1.SessionService"] {
+        let methods = grpcurl(&tool, &server, &[], &["list", service]).await.ended_with(0);
+        listed.extend(methods.stdout.lines().map(str::to_owned));
+    }
+    let called = [
+        "LeaseService.AcquireLease",
+        "LeaseService.AbandonLease",
+        "LeaseService.RenewLeases",
+        "LeaseService.ReleaseLease",
+        "LeaseService.GetLease",
+        "LeaseService.ListLeases",
+        "LeaseService.CheckLease",
+        "LeaseService.ForceReleaseLease",
+        "SessionService.Ping",
+    ];
+    // A new method must be called by the next test too.
+    assert_eq!(listed, called.map(|name| format!("singletrack.v1.{name}")).into());
+}
+
+#[tokio::test]
+async fn grpcurl_calls_every_method() {
+    let Some(tool) = tools::find("grpcurl") else {
+        return;
+    };
+    let server = Server::start().await;
+    let (tool, server) = (tool.as_path(), &server);
+
+    let pong = call(tool, server, "SessionService/Ping", r#"{"payload": "aGVsbG8="}"#).await;
+    assert_eq!(pong["payload"], "aGVsbG8=");
+
+    let wish = r#"{"request_id": "one", "holder": "ada", "targets": [{"resource": "a/b"}]}"#;
+    let lease = call(tool, server, "LeaseService/AcquireLease", wish).await;
+    let (lease_id, token) = (lease["leaseId"].as_str().unwrap(), lease["token"].as_str().unwrap());
+    assert_eq!(lease_id.len(), 32);
+
+    let key = format!(r#"{{"lease_id": "{lease_id}", "token": "{token}"}}"#);
+    let renewals = format!(r#"{{"renewals": [{key}]}}"#);
+    let renewed = call(tool, server, "LeaseService/RenewLeases", &renewals).await;
+    assert!(renewed["results"][0]["renewed"]["remainingMs"].is_string(), "{renewed}");
+
+    let holders = call(tool, server, "LeaseService/GetLease", r#"{"resource": "a/b"}"#).await;
+    assert_eq!(holders["leases"][0]["holder"], "ada");
+    let all = call(tool, server, "LeaseService/ListLeases", "{}").await;
+    assert_eq!(all["leases"][0]["token"], token);
+
+    let on = format!(r#"{{"resource": "a/b", "token": "{token}"}}"#);
+    let check = call(tool, server, "LeaseService/CheckLease", &on).await;
+    assert_eq!(check["current"], true);
+
+    call(tool, server, "LeaseService/ReleaseLease", &key).await;
+    let wish = r#"{"request_id": "two", "holder": "ada", "targets": [{"resource": "a/b"}]}"#;
+    let lease = call(tool, server, "LeaseService/AcquireLease", wish).await;
+    let on = format!(r#"{{"resource": "a/b", "token": {}}}"#, lease["token"]);
+    let forced = call(tool, server, "LeaseService/ForceReleaseLease", &on).await;
+    assert_eq!(forced["holder"], "ada");
+
+    let unknown = r#"{"abandoned_request_id": "three"}"#;
+    let abandoned = call(tool, server, "LeaseService/AbandonLease", unknown).await;
+    assert_eq!(abandoned["state"], "ABANDONED_STATE_NOTHING");
+}
+
+#[tokio::test]
+async fn a_wrong_call_shows_its_details_in_grpcurl() {
+    let Some(tool) = tools::find("grpcurl") else {
+        return;
+    };
+    let server = Server::start().await;
+    let wrong = r#"{"holder": "ada", "targets": [{"resource": "a//b"}]}"#;
+    let before = ["-format-error", "-d", wrong];
+    let method = ["singletrack.v1.LeaseService/AcquireLease"];
+    let refused = grpcurl(&tool, &server, &before, &method).await;
+    assert_ne!(refused.code, 0);
+    let status: Value = serde_json::from_str(&refused.stderr)
+        .unwrap_or_else(|error| panic!("expected JSON, found {error}: {}", refused.stderr));
+    assert_eq!(status["code"], 3, "{status}");
+    let details = status["details"].as_array().unwrap();
+    let detail = |name: &str| {
+        let named = |detail: &&Value| detail["@type"].as_str().unwrap().ends_with(name);
+        details.iter().find(named).unwrap_or_else(|| panic!("no {name} in {status}"))
+    };
+    let info = detail("google.rpc.ErrorInfo");
+    assert_eq!((&info["reason"], &info["domain"]), (&"MALFORMED".into(), &"singletrack".into()));
+    let violation = &detail("google.rpc.BadRequest")["fieldViolations"][0];
+    assert_eq!(violation["field"], "targets[0].resource");
+    let refusal = detail("singletrack.v1.Refusal");
+    assert_eq!(refusal["reason"], "REFUSAL_REASON_MALFORMED");
+    assert_eq!(refusal["malformed"]["violations"][0]["field"], "targets[0].resource");
+    assert!(!refusal["nextStep"].as_str().unwrap().is_empty());
+}

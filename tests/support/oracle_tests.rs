@@ -1,0 +1,175 @@
+//! The oracle finds each kind of broken promise, and lets a sound history pass.
+
+use super::{Event, Summary, judge};
+
+fn sent(call: &str, resource: &str) -> Event {
+    Event::AcquireSent { call: call.into(), resource: resource.into(), shared: false }
+}
+
+fn sent_shared(call: &str, resource: &str) -> Event {
+    Event::AcquireSent { call: call.into(), resource: resource.into(), shared: true }
+}
+
+/// The lease of call `c` is named `c'`.
+fn granted(call: &str, token: u64) -> Event {
+    let lease_id = lease(call);
+    Event::Granted { call: call.into(), lease_id, token, replayed: false }
+}
+
+fn replayed(call: &str, token: u64) -> Event {
+    Event::Granted { call: call.into(), lease_id: lease(call), token, replayed: true }
+}
+
+fn refused(call: &str, reason: &str) -> Event {
+    Event::AcquireRefused { call: call.into(), reason: reason.into() }
+}
+
+fn renewed(call: &str) -> Event {
+    Event::RenewAnswered { lease_id: lease(call), refused: None }
+}
+
+fn renew_refused(call: &str) -> Event {
+    Event::RenewAnswered { lease_id: lease(call), refused: Some("LEASE_LOST".into()) }
+}
+
+fn release_sent(call: &str) -> Event {
+    Event::ReleaseSent { lease_id: lease(call) }
+}
+
+fn released(call: &str) -> Event {
+    Event::ReleaseAnswered { lease_id: lease(call), refused: None }
+}
+
+fn lease(call: &str) -> String {
+    format!("{call}'")
+}
+
+#[track_caller]
+fn breaks(promise: &str, history: &[Event]) {
+    let broken = judge(history).unwrap_err();
+    assert_eq!(broken.promise, promise);
+    assert!(broken.to_string().contains(promise));
+    assert!(!broken.evidence.is_empty(), "{broken}");
+}
+
+#[test]
+fn a_sound_history_passes() {
+    let history = [
+        sent("a", "r"),
+        granted("a", 3),
+        sent("b", "r"),
+        renewed("a"),
+        Event::Killed,
+        Event::Restarted,
+        replayed("a", 3),
+        Event::Looked { lease_id: lease("a"), found: Ok(3) },
+        release_sent("a"),
+        granted("b", 5),
+        released("a"),
+        released("a"),
+        refused("a", "LEASE_LOST"),
+        renew_refused("a"),
+        sent("c", "r"),
+        refused("c", "HELD"),
+        Event::AbandonSent { call: "c".into() },
+        Event::Abandoned { call: "c".into() },
+        refused("c", "CANCELLED_WAIT"),
+        Event::Live { tokens: vec![5] },
+    ];
+    let summary = Summary { grants: 2, repeated: 1, releases: 2, kills: 1 };
+    assert_eq!(judge(&history), Ok(summary));
+}
+
+#[test]
+fn shared_leases_may_be_told_in_any_order() {
+    let history = [
+        sent_shared("a", "r"),
+        sent_shared("b", "r"),
+        granted("b", 6),
+        granted("a", 5),
+        Event::Live { tokens: vec![5, 6] },
+    ];
+    judge(&history).unwrap();
+}
+
+#[test]
+fn two_holders_are_found() {
+    let promise = "an exclusive lease has no other beside it";
+    breaks(promise, &[sent("a", "r"), sent("b", "r"), granted("a", 1), granted("b", 2)]);
+    breaks(promise, &[sent_shared("a", "r"), sent("b", "r"), granted("a", 1), granted("b", 2)]);
+    breaks(promise, &[sent("a", "r"), sent_shared("b", "r"), granted("a", 1), granted("b", 2)]);
+    // The release of "a" is sent too late to excuse it.
+    breaks(
+        promise,
+        &[sent("a", "r"), sent("b", "r"), granted("a", 1), granted("b", 2), release_sent("a")],
+    );
+}
+
+#[test]
+fn a_token_that_is_reused_or_lower_is_found() {
+    let over = [sent("a", "r"), granted("a", 7), release_sent("a"), released("a")];
+    let then = |token| [&over[..], &[sent("b", "r"), granted("b", token)]].concat();
+    breaks("a token is used once", &then(7));
+    breaks("a token is higher than every one granted before", &then(6));
+    let together =
+        [sent("a", "r"), sent("b", "r"), granted("a", 7), release_sent("a"), granted("b", 6)];
+    breaks("tokens of a resource rise", &together);
+    let elsewhere = [&over[..], &[sent("b", "other"), granted("b", 6)]].concat();
+    breaks("a token is higher than every one granted before", &elsewhere);
+}
+
+#[test]
+fn a_lost_grant_is_found() {
+    let held = [sent("a", "r"), granted("a", 1), Event::Killed];
+    let then = |event: Event| [&held[..], &[event]].concat();
+    let lost = "an acknowledged grant is never lost";
+    breaks(lost, &then(renew_refused("a")));
+    breaks(lost, &then(Event::Looked { lease_id: lease("a"), found: Err("NOT_FOUND".into()) }));
+    breaks(lost, &then(Event::Live { tokens: vec![] }));
+    breaks("an acknowledged grant is told again", &then(refused("a", "LEASE_LOST")));
+    breaks("an acknowledged grant is told again", &then(refused("a", "HELD")));
+    let refused = Some("NOT_FOUND".to_owned());
+    breaks(
+        "an acknowledged grant can be released, again and again",
+        &then(Event::ReleaseAnswered { lease_id: lease("a"), refused }),
+    );
+}
+
+#[test]
+fn a_second_effect_is_found() {
+    let other = |token| Event::Granted {
+        call: "a".into(),
+        lease_id: "another".into(),
+        token,
+        replayed: true,
+    };
+    let one = "a repeated call has one effect";
+    breaks(one, &[sent("a", "r"), granted("a", 1), other(1)]);
+    breaks(one, &[sent("a", "r"), granted("a", 1), replayed("a", 2)]);
+    let promise = "no lease is granted that nobody was told of";
+    breaks(promise, &[sent("a", "r"), granted("a", 1), Event::Live { tokens: vec![1, 2] }]);
+}
+
+#[test]
+fn a_lost_release_is_found() {
+    let over = [sent("a", "r"), granted("a", 1), release_sent("a"), released("a")];
+    let then = |event: Event| [&over[..], &[event]].concat();
+    breaks("a released lease stays released", &then(renewed("a")));
+    breaks("a released lease stays released", &then(Event::Live { tokens: vec![1] }));
+    breaks("a replayed grant that has ended is refused", &then(replayed("a", 1)));
+}
+
+#[test]
+fn a_lost_abandon_is_found() {
+    let history = [
+        sent("a", "r"),
+        Event::AbandonSent { call: "a".into() },
+        Event::Abandoned { call: "a".into() },
+        granted("a", 1),
+    ];
+    breaks("an abandoned call is never granted", &history);
+    breaks(
+        "a call is cancelled only when it was abandoned",
+        &[sent("a", "r"), refused("a", "CANCELLED_WAIT")],
+    );
+}
