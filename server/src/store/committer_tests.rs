@@ -76,7 +76,7 @@ fn start(opened: Opened, clock: Clock, options: Options) -> Running {
         ..parts
     };
     let told = Box::new(move |event| events_in.send(event).unwrap());
-    let handle = Committer::spawn(parts, clock, options, told).unwrap();
+    let handle = Committer::spawn(parts, clock, options, Meters::default(), told).unwrap();
     Running { handle, events, acts }
 }
 

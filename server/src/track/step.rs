@@ -358,3 +358,7 @@ impl Track {
         answers
     }
 }
+
+#[cfg(test)]
+#[path = "step_tests.rs"]
+mod tests;
