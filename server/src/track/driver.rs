@@ -178,7 +178,7 @@ impl Driver {
         loop {
             let Some((inbox, queued)) = self.next_inbox() else { return End::StoreFailed };
             let closing = self.shared.intake().closing;
-            let Outbox { entry, answers, tally } = self.steps.step(inbox);
+            let Outbox { entry, answers, detached, tally } = self.steps.step(inbox);
             if let Some(entry) = entry
                 && self.committer.submit(entry).is_err()
             {
@@ -187,6 +187,7 @@ impl Driver {
             for (call, result) in answers {
                 self.shared.answer(call, result);
             }
+            detached.into_iter().for_each(|call| self.shared.forget(call));
             self.meters.record(tally, queued, &self.steps);
             self.shared.stepped_ms.store(self.clock.elapsed_ms(), Ordering::Relaxed);
             if closing && queued == 0 && self.steps.is_quiet() {
@@ -224,7 +225,13 @@ impl Driver {
         let queued = intake.commands.len() + intake.renewals.len();
         drop(intake);
         // Whoever left before its turn wants no lease.
-        inbox.commands.retain(|request| !is_acquire(request) || shared.is_awaited(request.call));
+        inbox.commands.retain(|request| {
+            let wanted = !is_acquire(request) || shared.is_awaited(request.call);
+            if !wanted {
+                shared.forget(request.call);
+            }
+            wanted
+        });
         Some((inbox, queued))
     }
 
@@ -241,3 +248,7 @@ impl Driver {
 fn is_acquire(request: &Request) -> bool {
     matches!(request.command, Command::AcquireLease(_))
 }
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;

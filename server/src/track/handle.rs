@@ -48,7 +48,8 @@ pub(super) struct Intake {
     pub(super) closing: bool,
 }
 
-/// A call that waits for its answer.
+/// A call that waits for its answer. It stays until it is answered or will never be, even
+/// when whoever asked is gone: a grant that is on its way must not get lost.
 struct Caller {
     answer: oneshot::Sender<Result<Reply, CallError>>,
     /// Where a grant is to be returned to when it reaches nobody; `None`: the caller can ask
@@ -188,7 +189,12 @@ impl Shared {
 
     /// Does anybody wait for this call's answer?
     pub(super) fn is_awaited(&self, call: CallId) -> bool {
-        self.callers.contains_key(&call)
+        self.callers.get(&call).is_some_and(|caller| !caller.answer.is_closed())
+    }
+
+    /// A call that will never be answered, as nobody waits for it.
+    pub(super) fn forget(&self, call: CallId) {
+        self.callers.remove(&call);
     }
 
     /// Answers a call; a grant that reached nobody is noted to be returned.
@@ -223,13 +229,12 @@ impl Drop for Attached {
         if self.answered {
             return;
         }
-        if self.shared.callers.remove(&self.call).is_some() {
+        self.answer.close();
+        if self.shared.callers.contains_key(&self.call) {
             self.shared.intake().gone.push(self.call);
             self.shared.wake();
-            return;
         }
-        // The answer was on its way: it is here, or its sender finds the channel closed.
-        self.answer.close();
+        // An answer that was on its way is here, or its sender finds the channel closed.
         if let Ok(unheard) = self.answer.try_recv() {
             self.shared.note_unclaimed(self.returns.take(), unheard);
         }

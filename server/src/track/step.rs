@@ -71,6 +71,8 @@ pub struct Outbox {
     pub entry: Option<Entry>,
     /// To leave now: what they depend on is durable.
     pub answers: Vec<(CallId, Result<Reply, CallError>)>,
+    /// Calls that will never be answered, as they were gone before anything came of them.
+    pub detached: Vec<CallId>,
     /// What there is to count.
     pub tally: Tally,
 }
@@ -188,7 +190,7 @@ impl Track {
         let mut tally = Tally::default();
         self.charge(inbox.elapsed_ms, &mut tally);
         self.settle_durable(inbox.durable);
-        self.drop_calls(&inbox.gone);
+        let detached = self.drop_calls(&inbox.gone);
         for renewal in &inbox.renewals {
             let decided = self.decide(renewal, &mut tally);
             decided.into_iter().for_each(|decision| self.take(decision));
@@ -201,7 +203,7 @@ impl Track {
         assert!(inbox.commands.is_empty() || self.has_room(), "calls are taken only into room");
         self.backlog.extend(inbox.commands);
         self.decide_backlog(&mut tally);
-        Outbox { entry: self.hand_over(), answers: self.release(), tally }
+        Outbox { entry: self.hand_over(), answers: self.release(), detached, tally }
     }
 
     fn charge(&mut self, elapsed_ms: u64, tally: &mut Tally) {
@@ -223,15 +225,22 @@ impl Track {
         self.machine.durable(self.now, through);
     }
 
-    fn drop_calls(&mut self, gone: &[CallId]) {
+    /// Takes calls out whose callers are gone; says which of them will never be answered.
+    fn drop_calls(&mut self, gone: &[CallId]) -> Vec<CallId> {
+        let mut detached = Vec::new();
         for call in gone {
             let decision = self.machine.decide_drop(*call);
+            let waited = !decision.is_empty();
             self.take(decision);
-            let unwanted = |request: &Request| {
-                request.call == *call && matches!(request.command, Command::AcquireLease(_))
-            };
-            self.backlog.retain(|request| !unwanted(request));
+            let before = self.backlog.len();
+            self.backlog.retain(|request| {
+                request.call != *call || !matches!(request.command, Command::AcquireLease(_))
+            });
+            if waited || self.backlog.len() < before {
+                detached.push(*call);
+            }
         }
+        detached
     }
 
     /// Decides calls until the batch is full. One that would overfill it is decided anew in
