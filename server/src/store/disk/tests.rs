@@ -265,3 +265,6 @@ fn a_flipped_bit_in_the_tables_of_the_state_is_found_or_harmless() {
     drop(open_small(&path).unwrap());
     flips_in_the_state_are_found(&path, 40);
 }
+
+#[path = "fixture_tests.rs"]
+mod fixture;
