@@ -90,7 +90,8 @@ impl State {
         }
         let digest = self.digest()?;
         if found != digest {
-            let what = format!("{} rows were written, {} others found", digest.rows, found.rows);
+            let what =
+                format!("it holds {} rows, and should hold {} others", found.rows, digest.rows);
             return Err(self.damaged(&Flawed(what)));
         }
         Ok(rows)

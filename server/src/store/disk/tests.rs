@@ -225,6 +225,51 @@ fn restore(path: &Path, files: &[Kept]) {
     }
 }
 
+#[test]
+fn a_release_cut_short_loses_nothing() {
+    let (_home, path) = folder();
+    let mut opened = write(&path, (11..100).map(grant));
+    let rows: Vec<_> = (11..100).map(|token| (key(token), Some(granted(token)))).collect();
+    opened.snapshotter.slice(&rows).unwrap();
+    opened.snapshotter.marker(Revision(99)).unwrap();
+    drop(opened);
+    // The log frees the oldest segment first.
+    for freed in 0..2 {
+        let names = fs::read_dir(path.join("log")).unwrap().map(|item| item.unwrap().path());
+        let oldest = names.filter(|name| name.extension().is_some()).min();
+        fs::remove_file(oldest.unwrap()).unwrap();
+        let recovered = open_small(&path).unwrap().recovered;
+        assert_eq!(recovered.rows, (11..100).map(granted).collect::<Vec<_>>(), "{freed}");
+    }
+}
+
+#[test]
+fn a_state_that_lost_a_snapshot_is_harmless_while_the_log_has_it() {
+    let (_home, path) = folder();
+    drop(write(&path, (11..100).map(grant)));
+    let before = kept(&path.join("state"));
+    let mut opened = open_small(&path).unwrap();
+    let rows: Vec<_> = (11..100).map(|token| (key(token), Some(granted(token)))).collect();
+    opened.snapshotter.slice(&rows).unwrap();
+    opened.snapshotter.marker(Revision(99)).unwrap();
+    drop(opened);
+    restore(&path.join("state"), &before);
+    let recovered = open_small(&path).unwrap().recovered;
+    assert_eq!(recovered.rows, (11..100).map(granted).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_row_that_is_missing_from_the_state_is_found() {
+    let (_home, path) = folder();
+    snapshotted(&path);
+    let database = fjall::Database::builder(path.join("state")).open().unwrap();
+    let rows = database.keyspace("state", fjall::KeyspaceCreateOptions::default).unwrap();
+    rows.remove(crate::store::codec::encode_key(&key(20))).unwrap();
+    drop((rows, database));
+    let said = message(open_small(&path));
+    assert!(said.contains("it holds 88 rows, and should hold 89 others"), "{said}");
+}
+
 /// Flips bits in every file of the state; what is recovered is right, or it is refused.
 fn flips_in_the_state_are_found(path: &Path, per_file: usize) {
     let expected = expected();
