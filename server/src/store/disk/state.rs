@@ -7,7 +7,9 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::ErrorKind,
+    panic::catch_unwind,
     path::{Path, PathBuf},
 };
 
@@ -16,6 +18,7 @@ use singletrack_core::{
     change::{Change, RowKey},
     types::Revision,
 };
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::{damaged, folder::Hold, io};
 use crate::store::{
@@ -40,15 +43,21 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn open(path: &Path, hold: Hold) -> Result<Self, StoreError> {
-        let refused = |error| refused(path, error);
-        let database = Database::builder(path)
-            .worker_threads(1)
-            .cache_size(CACHE_BYTES)
-            .max_journaling_size(JOURNAL_BYTES)
-            .open()
-            .map_err(refused)?;
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-        let rows = database.keyspace("state", options).map_err(refused)?;
+        check_lists_of_tables(path)?;
+        let open = || {
+            let database = Database::builder(path)
+                .worker_threads(1)
+                .cache_size(CACHE_BYTES)
+                .max_journaling_size(JOURNAL_BYTES)
+                .open()?;
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+            let rows = database.keyspace("state", options)?;
+            Ok((database, rows))
+        };
+        // fjall asserts some of what it reads; that too is damage, and has to be named.
+        let (database, rows) = catch_unwind(open)
+            .map_err(|_| damaged(path, None, &Flawed(String::from("fjall could not read it"))))?
+            .map_err(|error| refused(path, error))?;
         Ok(Self { database, rows, path: path.to_owned(), _hold: hold })
     }
 
@@ -81,7 +90,8 @@ impl State {
         }
         let digest = self.digest()?;
         if found != digest {
-            let what = format!("{} rows were written, {} others found", digest.rows, found.rows);
+            let what =
+                format!("it holds {} rows, and should hold {} others", found.rows, digest.rows);
             return Err(self.damaged(&Flawed(what)));
         }
         Ok(rows)
@@ -161,6 +171,51 @@ impl Snapshotter for StateSnapshotter {
         self.reached = self.reached.max(through);
         self.state.write_marker(Marker { through, reached: self.reached })
     }
+}
+
+/// Checks fjall's lists of tables against the checksums that fjall keeps beside them but does
+/// not look at: a damaged list makes it panic twice, which ends the process without a word.
+fn check_lists_of_tables(path: &Path) -> Result<(), StoreError> {
+    let keyspaces = path.join("keyspaces");
+    let items = match fs::read_dir(&keyspaces) {
+        Ok(items) => items,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(io("listing", &keyspaces, source)),
+    };
+    for item in items {
+        let keyspace = item.map_err(|source| io("listing", &keyspaces, source))?.path();
+        let current = keyspace.join("current");
+        let named = match fs::read(&current) {
+            Ok(named) => named,
+            // It was being created when the machine stopped.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(source) => return Err(io("reading", &current, source)),
+        };
+        let Some((number, sum)) = number_and_sum(&named) else {
+            return Err(damaged(&current, None, &Flawed(String::from("it is too short"))));
+        };
+        let list = keyspace.join(format!("v{number}"));
+        let bytes = match fs::read(&list) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let what = format!("it names `v{number}`, which isn't there");
+                return Err(damaged(&current, None, &Flawed(what)));
+            }
+            Err(source) => return Err(io("reading", &list, source)),
+        };
+        if xxh3_128(&bytes) != sum {
+            let what = String::from("a checksum that doesn't match");
+            return Err(damaged(&list, None, &Flawed(what)));
+        }
+    }
+    Ok(())
+}
+
+/// What a `current` file of lsm-tree 3.1 holds: number and XXH3-128 of the list it names.
+fn number_and_sum(current: &[u8]) -> Option<(u64, u128)> {
+    let (number, rest) = current.split_first_chunk()?;
+    let (sum, _) = rest.split_first_chunk()?;
+    Some((u64::from_le_bytes(*number), u128::from_le_bytes(*sum)))
 }
 
 /// Why the state could not be read.
