@@ -1,9 +1,11 @@
-//! The wire of Singletrack: generated messages and stubs, and the refusal table.
+//! The wire of Singletrack: generated messages and stubs, their codec, and the refusal table.
 //!
 //! Owns nothing else: validation is the server's, retrying the client's.
 
+mod codec;
 mod reason;
 
+pub use codec::{WireCodec, WireDecoder, WireEncoder};
 pub use reason::{DOMAIN, Reason, Retry};
 
 /// Messages and stubs of package `singletrack.v1`, as `proto/singletrack/v1` documents them.

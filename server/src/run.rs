@@ -86,7 +86,7 @@ async fn serve(config: Config) -> u8 {
         Err(error) => {
             tracing::error!(%error, "ended");
             match error {
-                ServeError::Store(_) => STORE,
+                ServeError::Store(_) | ServeError::Stuck(_) => STORE,
                 ServeError::Track => BUG,
             }
         }

@@ -57,6 +57,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const FLUSH_TIME: Duration = Duration::from_millis(250);
 /// How long calls may take to learn that the store has failed.
 const FATAL_TIME: Duration = Duration::from_millis(500);
+/// How long closing the store may take at least, however short the grace.
+const CLOSE_TIME_MIN: Duration = Duration::from_secs(5);
 /// How often the log says that everybody may connect.
 const INSECURE_REMINDER: Duration = Duration::from_secs(60 * 60);
 
@@ -110,6 +112,11 @@ pub enum ServeError {
     /// The store can't go on; what was being written may or may not be durable.
     #[error("the store failed: {0}; restart the server, it reads the truth from the disk")]
     Store(StoreError),
+    /// The store was not closed in time. Everything acknowledged is durable.
+    #[error(
+        "the store was not closed within {0:?}; everything acknowledged is durable, the next start reads it"
+    )]
+    Stuck(Duration),
     /// The track ended without a word: a bug.
     #[error("the track ended unexpectedly; report this with the log, and restart the server")]
     Track,
@@ -220,13 +227,14 @@ impl<A: Ask> Server<A> {
         // Drops every connection that is left, and with them whatever is still waiting.
         drop(port);
         drop(background);
-        finish(failed, close).await
+        finish(failed, close, config.shutdown_grace.max(CLOSE_TIME_MIN)).await
     }
 }
 
 async fn finish(
     failed: Option<Result<StoreError, oneshot::error::RecvError>>,
     close: Box<dyn FnOnce() + Send>,
+    close_time: Duration,
 ) -> Result<(), ServeError> {
     match failed {
         // A failed store is not closed: it is left as it is, for the next start to read.
@@ -238,14 +246,14 @@ async fn finish(
             tracing::error!("the track ended unexpectedly");
             Err(ServeError::Track)
         }
-        None => {
-            let closed = tokio::task::spawn_blocking(close).await;
-            if closed.is_err() {
-                return Err(ServeError::Track);
+        None => match timeout(close_time, tokio::task::spawn_blocking(close)).await {
+            Ok(Ok(())) => {
+                tracing::info!("stopped");
+                Ok(())
             }
-            tracing::info!("stopped");
-            Ok(())
-        }
+            Ok(Err(_)) => Err(ServeError::Track),
+            Err(_) => Err(ServeError::Stuck(close_time)),
+        },
     }
 }
 

@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 use tonic_types::pb;
 
 use crate::{
-    api::{flaws::Flaws, refuse},
+    api::{flaws::Flaws, layer::MESSAGE_BYTES_MAX, refuse},
     telemetry::Metrics,
     track::CallError,
 };
@@ -47,18 +47,22 @@ pub(crate) fn of_foreign(code: Code, message: &str, metrics: &Metrics) -> Status
         Code::Unimplemented => refuse::unimplemented(message),
         // A length above the limit, plain or after decompression.
         Code::OutOfRange | Code::ResourceExhausted => {
-            refuse::flawed(&Flaws::too_large(whole, message))
+            let limit = format!("a message may have at most {MESSAGE_BYTES_MAX} bytes ({message})");
+            refuse::flawed(&Flaws::too_large(whole, limit))
         }
         // Bytes that are no message: a wrong flag, a missing end, bad UTF-8.
         Code::Internal | Code::InvalidArgument | Code::DataLoss => {
-            refuse::flawed(&Flaws::of(whole, message))
+            let found = format!("one whole message is expected, found something else: {message}");
+            refuse::flawed(&Flaws::of(whole, found))
+        }
+        // The stream or its connection broke while the request was read: nobody is left to
+        // read this, and nothing is wrong here.
+        Code::Cancelled | Code::Unknown | Code::Unavailable => {
+            refuse::flawed(&Flaws::of(whole, format!("the request broke off: {message}")))
         }
         Code::NotFound => refuse::not_found(message),
         Code::DeadlineExceeded => refuse::deadline_exceeded(),
-        Code::Unavailable => refuse::shutting_down(),
         Code::Ok
-        | Code::Cancelled
-        | Code::Unknown
         | Code::AlreadyExists
         | Code::PermissionDenied
         | Code::FailedPrecondition
@@ -72,6 +76,9 @@ pub(crate) fn of_foreign(code: Code, message: &str, metrics: &Metrics) -> Status
 pub(crate) fn of(refusal: v1::Refusal, metrics: &Metrics) -> Status {
     let reason = reason_of(&refusal);
     metrics.refused(reason);
+    if reason == Reason::Internal {
+        tracing::error!(refusal = refusal.message, "a call met a bug of the server");
+    }
     let mut details = vec![any("google.rpc.ErrorInfo", &error_info(reason, &refusal))];
     details.push(any("singletrack.v1.Refusal", &refusal));
     if refusal.retry_after_ms > 0 {

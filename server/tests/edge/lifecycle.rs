@@ -221,9 +221,33 @@ async fn a_preface_that_comes_in_pieces_is_a_preface() {
         socket.write_all(piece.as_bytes()).await.unwrap();
         tokio::task::yield_now().await;
     }
-    // A SETTINGS frame of nothing; the server's own begins with its length and type.
+    let settings = settings(&mut socket).await;
+    assert!(!settings.is_empty());
+}
+
+#[tokio::test]
+async fn the_server_states_its_limits_first() {
+    let rig = Rig::start(|_| Turn::Park).await;
+    let mut socket = TcpStream::connect(rig.address).await.unwrap();
+    socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    let settings = settings(&mut socket).await;
+    let value = |wanted| settings.iter().find(|(id, _)| *id == wanted).map(|(_, value)| *value);
+    assert_eq!(value(3), Some(1_024), "calls at a time: {settings:?}");
+    assert_eq!(value(4), Some(1 << 20), "window of a stream: {settings:?}");
+    assert_eq!(value(6), Some(16 << 10), "bytes of headers: {settings:?}");
+}
+
+/// Sends a SETTINGS frame of nothing, and reads the server's.
+async fn settings(socket: &mut TcpStream) -> Vec<(u16, u32)> {
     socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
-    let mut head = [0; 4];
+    let mut head = [0; 9];
     tokio::time::timeout(SOON, socket.read_exact(&mut head)).await.unwrap().unwrap();
-    assert_eq!(head[3], 4, "{head:?}");
+    assert_eq!(head[3], 4, "the first frame is SETTINGS: {head:?}");
+    let mut payload = vec![0; usize::from(head[2])];
+    socket.read_exact(&mut payload).await.unwrap();
+    let pair = |six: &[u8]| {
+        let id = u16::from_be_bytes(six[..2].try_into().unwrap());
+        (id, u32::from_be_bytes(six[2..].try_into().unwrap()))
+    };
+    payload.chunks_exact(6).map(pair).collect()
 }

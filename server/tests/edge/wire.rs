@@ -59,6 +59,8 @@ async fn a_message_above_two_mebibytes_is_too_large() {
     let rig = quiet().await;
     let told = told(&rig, &[GRPC], frame(0, &vec![0; 3 << 20])).await;
     assert_eq!((told.reason, told.fields()), (Reason::TooLarge, vec![""]));
+    let begin = "a message may have at most 2097152 bytes";
+    assert!(told.refusal.message.starts_with(begin), "{}", told.refusal.message);
 }
 
 #[tokio::test]
@@ -175,4 +177,30 @@ async fn a_caller_that_never_sends_its_message_meets_its_deadline() {
     let response = tokio::time::timeout(Duration::from_secs(10), response).await.unwrap().unwrap();
     assert_eq!(Told::in_headers(response.headers()).reason, Reason::DeadlineExceeded);
     connection.abort();
+}
+
+#[tokio::test]
+async fn a_request_that_breaks_off_is_no_bug_of_ours() {
+    let rig = quiet().await;
+    let socket = tokio::net::TcpStream::connect(rig.address).await.unwrap();
+    let (client, connection) = h2::client::handshake(socket).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    for reason in [h2::Reason::CANCEL, h2::Reason::REFUSED_STREAM, h2::Reason::SETTINGS_TIMEOUT] {
+        let request = http::Request::post(format!("http://{}{ACQUIRE}", rig.address))
+            .header("content-type", "application/grpc")
+            .body(())
+            .unwrap();
+        let (response, mut send) = client.send_request(request, false).unwrap();
+        send.send_data(frame(0, &[0; 100]).slice(..50), false).unwrap();
+        send.send_reset(reason);
+        assert!(response.await.is_err());
+    }
+    // On the same connection, so that the server has seen all of the above.
+    let request = http::Request::post(format!("http://{}/x", rig.address)).body(()).unwrap();
+    let (response, _) = client.send_request(request, true).unwrap();
+    response.await.unwrap();
+    connection.abort();
+    let text = rig.metrics.render();
+    assert!(text.contains("singletrack_refusals_total{reason=\"INTERNAL\"} 0"), "{text}");
 }
