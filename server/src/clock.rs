@@ -10,6 +10,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub struct Clock {
     started: Instant,
     started_unix: Duration,
+    /// µs since the start, as the test says; the real clock then counts no more.
+    #[cfg(test)]
+    steered_us: Option<&'static std::sync::atomic::AtomicU64>,
 }
 
 impl Clock {
@@ -19,13 +22,30 @@ impl Clock {
     pub fn start() -> Self {
         // A wall clock before 1970 reads as 1970: revisions then go on from the log alone.
         let started_unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { started: Instant::now(), started_unix }
+        Self {
+            started: Instant::now(),
+            started_unix,
+            #[cfg(test)]
+            steered_us: None,
+        }
+    }
+
+    /// A clock that stands at 0 until the test moves the number beside it: µs since the start.
+    #[cfg(test)]
+    pub(crate) fn steered() -> (Self, &'static std::sync::atomic::AtomicU64) {
+        // Leaked so that clocks stay cheap to copy: a few bytes a test.
+        let steered_us = &*Box::leak(Box::default());
+        (Self { steered_us: Some(steered_us), ..Self::start() }, steered_us)
     }
 
     /// Time since the start, monotonic.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this file is the one reader of time")]
     pub fn elapsed(&self) -> Duration {
+        #[cfg(test)]
+        if let Some(steered_us) = self.steered_us {
+            return Duration::from_micros(steered_us.load(std::sync::atomic::Ordering::SeqCst));
+        }
         Instant::now().saturating_duration_since(self.started)
     }
 

@@ -523,3 +523,6 @@ impl LogFormat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,7 @@ use crate::{
     admin::{self, Pages, Probe},
     api::{
         Ask,
-        accept::{self, Backoff},
+        accept::{self, Backoff, Greeting},
         guests::{self, SERVICES},
         layer::{Calls, Edge},
     },
@@ -53,8 +53,6 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// How long it may take to answer that.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a new connection may stay silent.
-const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long answers may take on their way out once the last call is answered.
 const FLUSH_TIME: Duration = Duration::from_millis(250);
 /// How long calls may take to learn that the store has failed.
@@ -428,9 +426,16 @@ async fn converse<A: Ask>(
     mut goodbye: tokio::sync::watch::Receiver<bool>,
 ) {
     let peer = accept::peer(&connection);
-    if timeout(FIRST_BYTE_TIMEOUT, connection.readable()).await.is_err() {
-        tracing::debug!(peer, "a connection stayed silent; closing it");
-        return;
+    match accept::greeting(&connection).await {
+        Greeting::Http2 => {}
+        Greeting::Other => {
+            tracing::debug!(peer, "a peer spoke something else than HTTP/2");
+            return accept::explain(connection).await;
+        }
+        Greeting::Nothing => {
+            tracing::debug!(peer, "a connection stayed silent; closing it");
+            return;
+        }
     }
     let mut connection =
         std::pin::pin!(protocol().serve_connection(TokioIo::new(connection), edge));

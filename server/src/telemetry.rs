@@ -328,23 +328,40 @@ fn describe(recorder: &PrometheusRecorder) {
 mod tests {
     use super::*;
 
+    const NAMES: [&str; 16] = [
+        name::COMMIT_SECONDS,
+        name::COMMIT_BYTES,
+        name::BATCH_COMMANDS,
+        name::QUEUE_DEPTH,
+        name::LEASES,
+        name::WAITERS,
+        name::EXPIRIES,
+        name::REFUSALS,
+        name::REQUESTS,
+        name::IN_FLIGHT,
+        name::CONNECTIONS,
+        name::CONNECTIONS_REFUSED,
+        name::REPLAY_MEMORY_BYTES,
+        name::LOG_BYTES,
+        name::SNAPSHOTS,
+        name::STALLS,
+    ];
+
     #[test]
     fn every_metric_is_shown_before_anything_happened() {
         let text = Metrics::new().render();
-        for name in [
-            name::QUEUE_DEPTH,
-            name::LEASES,
-            name::WAITERS,
-            name::EXPIRIES,
-            name::REFUSALS,
-            name::REQUESTS,
-            name::CONNECTIONS,
-            name::REPLAY_MEMORY_BYTES,
-            name::LOG_BYTES,
-            name::SNAPSHOTS,
-            name::STALLS,
-        ] {
-            assert!(text.contains(name), "{name} is missing in {text}");
+        for name in NAMES {
+            // Histograms appear with their first value.
+            let histogram = [name::COMMIT_SECONDS, name::COMMIT_BYTES, name::BATCH_COMMANDS];
+            assert!(histogram.contains(&name) || text.contains(name), "{name}: {text}");
+        }
+    }
+
+    #[test]
+    fn the_manual_explains_every_metric() {
+        let manual = include_str!("../../docs/operations.md");
+        for name in NAMES {
+            assert!(manual.lines().any(|line| line.starts_with(&format!("| `{name}"))), "{name}");
         }
     }
 

@@ -101,13 +101,20 @@ impl Machine {
     pub fn decide_tick(&self, now: Now) -> Decision {
         let state = &self.state;
         let mut draft = Draft::new(state.revision);
-        for (_, due) in state.deadlines.due(now.ms).take(limits::SLICE_MAX) {
+        let due = || state.deadlines.due(now.ms).take(limits::SLICE_MAX).map(|(_, due)| due);
+        for due in due() {
             match due {
                 Due::Lease(lease) => lease::end::expire(state, now.ms, lease, &mut draft),
-                // What has just run out is given away before a wait of the same moment ends.
-                Due::Wait(_) if !draft.decision.changes.is_empty() => {}
-                Due::Wait(waiter) => lease::wait::end_waits(state, now.ms, waiter, &mut draft),
                 Due::Keep(waiter) => draft.motion(Motion::WaiterDropped { waiter }),
+                Due::Wait(_) => {}
+            }
+        }
+        // What has just run out is given away before a wait of the same moment ends.
+        if draft.decision.changes.is_empty() {
+            for due in due() {
+                if let Due::Wait(waiter) = due {
+                    lease::wait::end_waits(state, now.ms, waiter, &mut draft);
+                }
             }
         }
         let count = state.memory.due(now.ms, limits::SLICE_MAX);

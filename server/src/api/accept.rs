@@ -1,13 +1,15 @@
 //! Accepting connections without spinning: pauses that grow while the system has no
-//! descriptors or memory left.
+//! descriptors or memory left; and a look at the first bytes before HTTP/2 is begun.
 //!
-//! Owns the pauses and socket options; how many connections there may be is the server's.
+//! Owns the pauses, socket options and the greeting; how many connections there may be is the
+//! server's.
 
 use std::{io, time::Duration};
 
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::TcpIncoming;
@@ -18,6 +20,14 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Silence after which the kernel asks whether the other side is still there.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
+/// What a client of HTTP/2 says first.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long a new connection may take to say it.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a preface is looked at that is not complete.
+const PEEK_INTERVAL: Duration = Duration::from_millis(20);
+/// How long telling a peer what this port is may take.
+const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long to pause after failed accepts: doubles, and begins anew after a success.
 #[derive(Debug)]
@@ -57,6 +67,54 @@ pub(crate) async fn next<T>(
 /// The peer's address, for logs.
 pub(crate) fn peer(connection: &TcpStream) -> String {
     connection.peer_addr().map_or_else(|_| "unknown".into(), |peer| peer.to_string())
+}
+
+/// What a peer says first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Greeting {
+    /// The preface of HTTP/2, which is still there to be read.
+    Http2,
+    /// Something else: HTTP/1.1 or TLS, most likely.
+    Other,
+    /// Nothing, or not enough, within [`GREETING_TIMEOUT`].
+    Nothing,
+}
+
+/// Waits for a peer's first bytes without reading them. hyper has no time limit of its own
+/// for a preface.
+pub(crate) async fn greeting(connection: &TcpStream) -> Greeting {
+    timeout(GREETING_TIMEOUT, greeted(connection)).await.unwrap_or(Greeting::Nothing)
+}
+
+async fn greeted(connection: &TcpStream) -> Greeting {
+    let mut bytes = [0; PREFACE.len()];
+    loop {
+        match connection.peek(&mut bytes).await {
+            Ok(0) | Err(_) => return Greeting::Nothing,
+            Ok(count) => match bytes.get(..count) {
+                Some(begun) if !PREFACE.starts_with(begun) => return Greeting::Other,
+                Some(begun) if begun.len() < PREFACE.len() => sleep(PEEK_INTERVAL).await,
+                Some(_) | None => return Greeting::Http2,
+            },
+        }
+    }
+}
+
+/// Tells a peer that doesn't speak HTTP/2 what this port is.
+pub(crate) async fn explain(mut connection: TcpStream) {
+    const BODY: &str = "this port speaks gRPC over HTTP/2 without TLS; try `grpcurl -plaintext`, or the admin port for /livez, /readyz and /metrics\n";
+    let head = "HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\nconnection: close\r\n";
+    let answer = format!("{head}content-length: {}\r\n\r\n{BODY}", BODY.len());
+    let told = async {
+        connection.write_all(answer.as_bytes()).await?;
+        connection.shutdown().await?;
+        // Closing with unread bytes would take the answer back.
+        let mut rest = [0; 1_024];
+        while connection.read(&mut rest).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // A courtesy: whatever goes wrong with it is the peer's affair.
+    let _ = timeout(EXPLAIN_TIMEOUT, told).await;
 }
 
 fn is_of_the_peer(error: &io::Error) -> bool {

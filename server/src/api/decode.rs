@@ -506,3 +506,6 @@ fn draw_lease_id() -> LeaseId {
     getrandom::fill(&mut id).expect("every supported system gives random bytes once it is up");
     LeaseId(id)
 }
+
+#[cfg(test)]
+mod tests;
