@@ -275,11 +275,14 @@ mod tests {
     }
 
     #[test]
-    fn the_help_names_every_exit_code() {
+    fn the_help_and_the_documentation_name_every_exit_code() {
         let help = Cli::command().render_long_help().to_string();
+        let page = include_str!("../../docs/cli.md");
         for code in crate::exit::Exit::ALL {
-            let number = format!("{:>4}  ", code as u8);
-            assert!(help.contains(&number), "{number}: {help}");
+            let (in_help, in_page) =
+                (format!("{:>4}  ", code as u8), format!("| {} |", code as u8));
+            assert!(help.contains(&in_help), "{in_help}: {help}");
+            assert!(page.contains(&in_page), "{in_page}: {page}");
         }
     }
 }

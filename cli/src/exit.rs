@@ -254,6 +254,8 @@ fn write_facts(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
         Facts::LeaseLost { end, token, .. } => {
             writeln!(out, "  lost: token {token}, {}", end.name())
         }
+        // A single one is what the message says already.
+        Facts::Malformed { violations, .. } if violations.len() == 1 => Ok(()),
         Facts::Malformed { violations, .. } => violations.iter().try_for_each(|violation| {
             writeln!(out, "  {}: {}", clean(&violation.field), clean(&violation.description))
         }),

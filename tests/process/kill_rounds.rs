@@ -57,7 +57,7 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed_under_load() {
     };
     let seed = Random::seed();
     let again = format!(
-        "to replay: SINGLETRACK_SEED={seed} SINGLETRACK_KILL_ROUNDS={rounds} \
+        "to make the same choices again, at other instants: SINGLETRACK_SEED={seed} SINGLETRACK_KILL_ROUNDS={rounds} \
          cargo test -p singletrack-cli --test process kill_rounds"
     );
     // Fifty rounds have this long; more rounds have more.
@@ -75,6 +75,8 @@ async fn nothing_acknowledged_is_lost_when_the_server_is_killed_under_load() {
     };
     assert_eq!(summary.kills, usize::try_from(rounds).unwrap(), "{again}");
     assert!(summary.grants >= summary.kills, "there was too little load: {summary:?}\n{again}");
+    // A few kills may miss every answer on its way; many can't.
+    assert!(rounds < 20 || summary.recovered > 0, "no answer was ever lost: {summary:?}\n{again}");
     eprintln!("{summary:?}, {} events, seed {seed}", events.len());
 }
 

@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{command, server::Server};
 
-const TTL: Duration = Duration::from_secs(1);
+const TTL: Duration = Duration::from_millis(1_500);
 const HOLDERS: usize = 8;
 /// Tells a process of this test binary that it is the holder to be killed.
 const HOLDER_OF: &str = "SINGLETRACK_TEST_HOLDER_OF";

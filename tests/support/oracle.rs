@@ -67,6 +67,8 @@ pub(crate) struct Summary {
     pub(crate) grants: usize,
     /// Grants that were told again to a repeated call.
     pub(crate) repeated: usize,
+    /// Grants that were first told to a repeated call, as the first answer was lost.
+    pub(crate) recovered: usize,
     pub(crate) releases: usize,
     pub(crate) kills: usize,
 }
@@ -75,7 +77,8 @@ pub(crate) struct Summary {
 pub(crate) fn judge(history: &[Event]) -> Result<Summary, Broken> {
     let mut judge = Judge::default();
     for (at, event) in history.iter().enumerate() {
-        if let Err((promise, about)) = judge.take(event) {
+        if let Err((promise, mut about)) = judge.take(event) {
+            judge.widen(&mut about);
             let evidence = history
                 .iter()
                 .enumerate()
@@ -206,7 +209,7 @@ impl Judge {
         let rises = token > call.tokens_before;
         call.grant = Some(grant);
         self.summary.grants += 1;
-        self.summary.repeated += usize::from(replayed);
+        self.summary.recovered += usize::from(replayed);
 
         let used = self.tokens.insert(token, id.to_owned());
         require(used.is_none(), "a token is used once", &[id, used.as_deref().unwrap_or(id)])?;
@@ -309,6 +312,13 @@ impl Judge {
             require(kept, promise, &[lease_id])?;
         }
         Ok(())
+    }
+
+    /// What a lease is about, its call is about too.
+    fn widen(&self, about: &mut About) {
+        let of_leases = about.0.iter().filter_map(|id| self.leases.get(id)).map(|it| &it.call);
+        let calls: Vec<_> = of_leases.cloned().collect();
+        about.0.extend(calls);
     }
 
     /// True for events about the same resource, call or lease, and for kills.

@@ -76,7 +76,7 @@ fn a_sound_history_passes() {
         refused("c", "CANCELLED_WAIT"),
         Event::Live { tokens: vec![5] },
     ];
-    let summary = Summary { grants: 2, repeated: 1, releases: 2, kills: 1 };
+    let summary = Summary { grants: 2, repeated: 1, recovered: 0, releases: 2, kills: 1 };
     assert_eq!(judge(&history), Ok(summary));
 }
 
