@@ -12,7 +12,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -102,12 +102,17 @@ pub struct CommitterHandle {
 #[derive(Debug)]
 enum Order {
     Write(Entry),
-    SnapshotDone(Result<Revision, StoreError>),
+    /// The snapshot thread has something to say.
+    Look,
     Close,
 }
 
-/// Two entries, the end of a snapshot and the closing: no sender ever waits for room.
+/// Two entries, a look and the closing: no sender ever waits for room.
 const ORDERS: usize = OUTSTANDING_MAX + 2;
+
+/// A snapshot that is so many times its due behind is waited for: what it has not written
+/// yet is held in memory, and that must not grow without end.
+const BEHIND_MAX: u64 = 8;
 
 /// The committer itself; runs on its own thread.
 pub struct Committer {
@@ -200,16 +205,15 @@ impl Committer {
     }
 
     fn run(&mut self, inbox: &Receiver<Order>) -> Result<(), StoreError> {
-        self.start_snapshot_if_due();
         loop {
-            match self.next(inbox) {
-                Some(Order::Write(entry)) => self.write(&entry)?,
-                Some(Order::SnapshotDone(outcome)) => self.snapshot_done(outcome?),
-                Some(Order::Close) => return Ok(()),
-                None => {}
-            }
+            self.finish_snapshot_if_done()?;
             self.start_snapshot_if_due();
             self.release_if_due()?;
+            match self.next(inbox) {
+                Some(Order::Write(entry)) => self.write(&entry)?,
+                Some(Order::Look) | None => {}
+                Some(Order::Close) => return Ok(()),
+            }
         }
     }
 
@@ -261,13 +265,25 @@ impl Committer {
         self.snapshot.start(std::mem::replace(&mut self.pending, next));
     }
 
-    fn snapshot_done(&mut self, through: Revision) {
+    /// Waits for the snapshot only when it is too far behind.
+    fn finish_snapshot_if_done(&mut self) -> Result<(), StoreError> {
+        if !self.snapshot.running {
+            return Ok(());
+        }
+        let most = self.options.snapshot_after_bytes.saturating_mul(BEHIND_MAX);
+        let behind = self.unmarked_bytes >= most;
+        if behind {
+            tracing::warn!(self.unmarked_bytes, "the state is slow; waiting for its snapshot");
+        }
+        let Some(outcome) = self.snapshot.outcome(behind) else { return Ok(()) };
+        let through = outcome?;
         self.snapshot.running = false;
         self.marker = through;
         self.unmarked_bytes = self.unmarked_bytes.saturating_sub(self.snapshot_bytes);
         self.meters.log_bytes.set(as_metric(self.unmarked_bytes));
         self.meters.snapshots.increment(1);
         tracing::debug!(through = through.0, "a snapshot is complete");
+        Ok(())
     }
 
     fn release_if_due(&mut self) -> Result<(), StoreError> {
@@ -316,6 +332,7 @@ impl Drop for CommitterHandle {
 
 struct Snapshot {
     work: Option<SyncSender<Pending>>,
+    outcomes: Receiver<Result<Revision, StoreError>>,
     running: bool,
     stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -328,6 +345,7 @@ impl Snapshot {
         orders: SyncSender<Order>,
     ) -> Result<Self, StoreError> {
         let (work, inbox) = sync_channel::<Pending>(1);
+        let (done, outcomes) = sync_channel(1);
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopping);
         let thread = thread::Builder::new()
@@ -339,18 +357,38 @@ impl Snapshot {
                     }))
                     .unwrap_or_else(|panic| Err(panicked("the snapshot", panic.as_ref())));
                     let Some(outcome) = outcome.transpose() else { return };
-                    if orders.send(Order::SnapshotDone(outcome)).is_err() {
+                    if done.send(outcome).is_err() {
                         return;
                     }
+                    // When there is no room, the committer is about to look anyway.
+                    let _ = orders.try_send(Order::Look);
                 }
             })
             .map_err(thread_refused)?;
-        Ok(Self { work: Some(work), running: false, stopping, thread: Some(thread) })
+        let work = Some(work);
+        Ok(Self { work, outcomes, running: false, stopping, thread: Some(thread) })
+    }
+
+    /// What came of the snapshot under way, if it has ended; or else when it does.
+    fn outcome(&self, wait: bool) -> Option<Result<Revision, StoreError>> {
+        let gone = || StoreError::OutcomeUnknown(String::from("the snapshot thread is gone"));
+        if wait {
+            return Some(self.outcomes.recv().unwrap_or_else(|_| Err(gone())));
+        }
+        match self.outcomes.try_recv() {
+            Ok(outcome) => Some(outcome),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Err(gone())),
+        }
     }
 
     fn start(&mut self, pending: Pending) {
-        // The thread ends only when told to, or after a failure that ends the committer too.
-        self.running = self.work.as_ref().is_some_and(|work| work.send(pending).is_ok());
+        // Room for one, and only one is ever under way. A thread that is gone has no outcome,
+        // which the next look finds.
+        if let Some(work) = &self.work {
+            let _ = work.send(pending);
+        }
+        self.running = true;
     }
 
     fn stop(&mut self) {

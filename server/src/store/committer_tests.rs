@@ -263,6 +263,54 @@ fn what_was_found_in_the_log_is_in_the_first_snapshot() {
     assert_eq!(running.act(), Act::Marker(Revision(12)), "the start entry included");
 }
 
+/// A snapshotter that says what it does on the channel that events go to, and waits to be let
+/// go on.
+struct Gated {
+    said: SyncSender<String>,
+    gate: Receiver<()>,
+}
+
+impl Snapshotter for Gated {
+    fn slice(&mut self, _: &[(RowKey, Option<Change>)]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn marker(&mut self, through: Revision) -> Result<(), StoreError> {
+        self.gate.recv().unwrap();
+        self.said.send(format!("marker {through}")).unwrap();
+        Ok(())
+    }
+}
+
+#[test]
+fn writing_goes_on_beside_a_snapshot_until_it_is_far_behind() {
+    let (said_in, said) = sync_channel(64);
+    let (go, gate) = sync_channel(64);
+    let (_, _, parts) = Disk::new().open(10).unwrap().into_parts();
+    let snapshotter = Box::new(Gated { said: said_in.clone(), gate });
+    let told = Box::new(move |event| {
+        let CommitEvent::Durable { through, .. } = event else { panic!("{event:?}") };
+        said_in.send(format!("durable {through}")).unwrap();
+    });
+    let options = Options { snapshot_after_bytes: log_bytes(&[grant(11)]), ..QUIET };
+    let parts = Parts { snapshotter, ..parts };
+    let handle = Committer::spawn(parts, Clock::start(), options, told).unwrap();
+    let said = || said.recv_timeout(PATIENCE).unwrap();
+    // The first starts a snapshot that stands still; with the eighth it is too far behind.
+    for token in 11..19 {
+        handle.submit(grant(token)).unwrap();
+        assert_eq!(said(), format!("durable {token}"));
+    }
+    handle.submit(grant(19)).unwrap();
+    go.send(()).unwrap();
+    assert_eq!(said(), "marker 11", "the ninth had to wait");
+    assert_eq!(said(), "durable 19");
+    go.send(()).unwrap();
+    assert_eq!(said(), "marker 18");
+    go.send(()).unwrap();
+    drop(handle);
+}
+
 #[test]
 fn log_is_released_when_it_is_behind_the_marker_and_old_enough() {
     let disk = Disk::new();
