@@ -14,6 +14,8 @@ use crate::telemetry;
 const ENVIRONMENT_PREFIX: &str = "SINGLETRACK_";
 /// The environment variable that names the file.
 const CONFIG_VARIABLE: &str = "SINGLETRACK_CONFIG";
+/// Which logs are written: the state store's crates tell much at `info` that helps nobody.
+const LOG_DEFAULT: &str = "info,fjall=warn,lsm_tree=warn";
 /// The longest grace of a shutdown.
 const GRACE_MAX: Duration = Duration::from_secs(600);
 
@@ -90,7 +92,7 @@ pub struct ServeArgs {
     /// Allow addresses beyond loopback, where everybody may do everything, unencrypted
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub insecure_bind: Option<String>,
-    /// Which logs to write, as in `info` or `singletrack_server=debug,info` [default: info]
+    /// Which logs to write, as in `info` or `singletrack_server=debug,info` [default: info, of the store's crates warn]
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
     /// How logs look [default: text]
@@ -238,7 +240,7 @@ impl Default for Config {
             data_dir: PathBuf::from("./singletrack-data"),
             store: StoreKind::Disk,
             insecure_bind: false,
-            log: "info".into(),
+            log: LOG_DEFAULT.into(),
             log_format: LogFormat::Text,
             shutdown_grace: Duration::from_secs(10),
             max_connections: 4_096,
@@ -293,18 +295,19 @@ impl Config {
     /// Somebody beyond this machine can reach the server.
     #[must_use]
     pub fn is_exposed(&self) -> bool {
-        let beyond = |address: SocketAddr| !address.ip().to_canonical().is_loopback();
-        beyond(self.listen) || self.admin_listen.is_some_and(beyond)
+        is_beyond_loopback(self.listen) || self.admin_listen.is_some_and(is_beyond_loopback)
     }
 
     fn check_relations(&self, problems: &mut Vec<String>) {
-        if self.is_exposed() && !self.insecure_bind {
-            let admin = self.admin_listen.map(|admin| format!(" and admin pages on {admin}"));
-            problems.push(format!(
-                "gRPC on {}{} would be reachable beyond this machine, and this version has neither encryption nor authentication: everybody who reaches it may do everything; listen on 127.0.0.1, or accept the risk with --insecure-bind",
-                self.listen,
-                admin.unwrap_or_default()
-            ));
+        let bound = [("--listen", Some(self.listen)), ("--admin-listen", self.admin_listen)];
+        for (flag, address) in bound {
+            if let Some(address) = address.filter(|address| is_beyond_loopback(*address))
+                && !self.insecure_bind
+            {
+                problems.push(format!(
+                    "{flag} {address} would be reachable beyond this machine, and this version has neither encryption nor authentication: everybody who reaches it may do everything; use an address of 127.0.0.1, or accept the risk with --insecure-bind"
+                ));
+            }
         }
         if self.admin_listen == Some(self.listen) && self.listen.port() != 0 {
             problems
@@ -317,6 +320,10 @@ impl Config {
             ));
         }
     }
+}
+
+fn is_beyond_loopback(address: SocketAddr) -> bool {
+    !address.ip().to_canonical().is_loopback()
 }
 
 // === impl Effective ===

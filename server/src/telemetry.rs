@@ -351,9 +351,7 @@ mod tests {
     fn every_metric_is_shown_before_anything_happened() {
         let text = Metrics::new().render();
         for name in NAMES {
-            // Histograms appear with their first value.
-            let histogram = [name::COMMIT_SECONDS, name::COMMIT_BYTES, name::BATCH_COMMANDS];
-            assert!(histogram.contains(&name) || text.contains(name), "{name}: {text}");
+            assert!(text.contains(name), "{name} is missing in {text}");
         }
     }
 

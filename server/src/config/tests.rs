@@ -168,13 +168,15 @@ fn a_file_that_is_missing_or_no_toml_is_a_problem() {
 fn an_address_beyond_loopback_needs_insecure_bind() {
     for exposed in ["0.0.0.0:7420", "[::]:7420", "192.168.0.1:7420", "[::ffff:10.0.0.1]:7420"] {
         let by_grpc = args(|a| a.listen = Some(exposed.into()));
-        let problem = &problems(&by_grpc, &none)[0];
+        let problems_found = problems(&by_grpc, &none);
+        let [problem] = &problems_found[..] else { panic!("{problems_found:?}") };
         assert!(problem.contains("--insecure-bind") && problem.contains(exposed), "{problem}");
         let by_admin = args(|a| {
             a.admin_listen = Some(exposed.into());
             a.listen = Some("127.0.0.1:1".into());
         });
-        assert!(problems(&by_admin, &none)[0].contains("admin pages"));
+        let by_admin = problems(&by_admin, &none);
+        assert!(by_admin.len() == 1 && by_admin[0].starts_with("--admin-listen"), "{by_admin:?}");
         let accepted = args(|a| {
             a.listen = Some(exposed.into());
             a.insecure_bind = Some("true".into());
