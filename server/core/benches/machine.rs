@@ -4,7 +4,6 @@
 //! `cargo bench -p singletrack-core`. `docs/performance.md` keeps the figures.
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark is no library")]
-#![expect(missing_docs, reason = "criterion's macros make public items")]
 
 use std::time::{Duration, Instant};
 
@@ -27,6 +26,7 @@ const LOT: u64 = 1_000;
 struct Bench {
     machine: Machine,
     now: Now,
+    renewed: Ms,
     next: u64,
     live: Vec<(LeaseRef, ResourceName)>,
 }
@@ -77,6 +77,7 @@ impl Bench {
         let mut bench = Self {
             machine: Machine::new(42, quotas),
             now: Now { ms: Ms(0) },
+            renewed: Ms(0),
             next: 0,
             live: Vec::new(),
         };
@@ -109,9 +110,15 @@ impl Bench {
         }
     }
 
-    /// Lets replay memory forget, so that it stays as small as at the start.
+    /// Lets replay memory forget, so that it stays as small as at the start; whoever is live
+    /// renews before the day is over.
     fn forget(&mut self) {
         self.now.ms = self.now.ms.plus(61_000);
+        if self.now.ms.since(self.renewed) > 80_000_000 {
+            self.renewed = self.now.ms;
+            let leases: Vec<LeaseRef> = self.live.iter().map(|(lease, _)| *lease).collect();
+            self.perform(&command(0, Command::RenewLeases(leases.into())));
+        }
         loop {
             let decision = self.machine.decide_tick(self.now);
             if decision.is_empty() {

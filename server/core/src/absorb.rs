@@ -3,15 +3,15 @@
 //! It can't refuse: whatever could speak against a change was said in `decide`. Absorbing a
 //! change twice is absorbing it once.
 
-use alloc::{boxed::Box, collections::BTreeMap, sync::Arc};
+use alloc::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     change::{Change, LeaseEnded, LeaseGranted},
     command::AcquireLease,
     deadline::Due,
     limits,
-    state::{Holders, Lease, Resource, Space, State, UNARMED},
-    types::{Holder, Mode, Ms, Namespace, ResourceName, Revision, Target, Token},
+    state::{Holders, Lease, NOWHERE, Resource, Space, State, UNARMED},
+    types::{Holder, Mode, Ms, Namespace, ResourceName, Revision, Token},
 };
 
 impl State {
@@ -48,7 +48,7 @@ impl State {
         if self.space(space).leases.contains_key(&granted.token) {
             return;
         }
-        let resource = self.ensure_resource(space, &granted.target.resource);
+        let resource = self.ensure_resource(space, &granted.resource);
         let lease =
             Lease { granted: Arc::clone(granted), space, resource, renewed: Ms(0), armed: UNARMED };
         let place = place_of(self.leases.insert(lease));
@@ -75,31 +75,23 @@ impl State {
 
     /// Adds a holder; what it may not share with was excluded by the decision.
     fn hold(&mut self, resource: u32, place: u32, granted: &LeaseGranted) {
-        let others_share = self.shares(resource);
-        let holders = &mut self.resource_mut(resource).holders;
-        match holders {
-            Holders::None => *holders = Holders::One(place),
+        let it = self.resource(resource);
+        match it.holders() {
+            Holders::None => self.resource_mut(resource).holder = place,
             Holders::One(first) => {
+                let other = &self.lease(first).granted;
                 assert!(
-                    granted.target.mode == Mode::Shared && others_share,
+                    granted.mode == Mode::Shared && other.mode == Mode::Shared,
                     "an exclusive lease is alone on its resource"
                 );
-                let first = *first;
-                let first_token = self.lease(first).granted.token;
-                let both = [(first_token, first), (granted.token, place)].into();
-                self.resource_mut(resource).holders = Holders::Many(Box::new(both));
+                let both = [(other.token, first), (granted.token, place)];
+                self.resource_mut(resource).crowd().sharers.extend(both);
             }
-            Holders::Many(many) => {
-                assert!(granted.target.mode == Mode::Shared, "many holders share");
-                many.insert((granted.token, place));
+            Holders::Many(_) => {
+                assert!(granted.mode == Mode::Shared, "many holders share");
+                self.resource_mut(resource).crowd().sharers.insert((granted.token, place));
             }
         }
-    }
-
-    /// True when all that hold the resource share it.
-    fn shares(&self, resource: u32) -> bool {
-        let mut holders = self.resource(resource).holders.iter();
-        holders.next().is_none_or(|place| self.lease(place).granted.target.mode == Mode::Shared)
     }
 
     fn absorb_end(&mut self, now: Ms, ended: &LeaseEnded) {
@@ -127,31 +119,28 @@ impl State {
     }
 
     fn let_go(&mut self, resource: u32, place: u32, token: Token) {
-        let holders = &mut self.resource_mut(resource).holders;
-        match holders {
-            Holders::None => unreachable!("a lease holds its resource"),
-            Holders::One(held) => {
-                assert!(*held == place, "a lease holds its resource");
-                *holders = Holders::None;
+        let it = self.resource_mut(resource);
+        if matches!(it.holders(), Holders::Many(_)) {
+            let sharers = &mut it.crowd().sharers;
+            assert!(sharers.remove(&(token, place)), "a lease holds its resource");
+            if sharers.len() == 1 {
+                let (_, last) = sharers.pop_first().expect("one is left");
+                it.holder = last;
             }
-            Holders::Many(many) => {
-                assert!(many.remove(&(token, place)), "a lease holds its resource");
-                if many.len() == 1 {
-                    let (_, last) = many.first().copied().expect("one is left");
-                    *holders = Holders::One(last);
-                }
-            }
+        } else {
+            assert!(it.holder == place, "a lease holds its resource");
+            it.holder = NOWHERE;
         }
+        it.tidy();
         self.unsettle(resource);
         self.drop_resource_if_idle(resource);
     }
 
     /// Puts a resource on the list of those to settle, if anyone attached waits for it.
     pub(crate) fn unsettle(&mut self, resource: u32) {
-        let it = self.resource_mut(resource);
-        let waited_for = it.queue.as_ref().is_some_and(|queue| !queue.attached.is_empty());
-        if waited_for && !it.unsettled {
-            it.unsettled = true;
+        let Some(crowd) = self.resource_mut(resource).crowd.as_deref_mut() else { return };
+        if !crowd.queue.attached.is_empty() && !crowd.unsettled {
+            crowd.unsettled = true;
             self.unsettled.push_back(resource);
         }
     }
@@ -180,13 +169,7 @@ impl State {
         if let Some(place) = self.find_resource(space, name) {
             return place;
         }
-        let resource = Resource {
-            name: name.clone(),
-            space,
-            unsettled: false,
-            holders: Holders::None,
-            queue: None,
-        };
+        let resource = Resource { name: name.clone(), space, holder: NOWHERE, crowd: None };
         let place = place_of(self.resources.insert(resource));
         let hash = self.resource_hash(space, name);
         let (resources, hasher) = (&self.resources, &self.hasher);
@@ -199,7 +182,7 @@ impl State {
 
     pub(crate) fn drop_resource_if_idle(&mut self, place: u32) {
         let resource = self.resource(place);
-        if resource.holders.len() > 0 || resource.queue.is_some() {
+        if resource.is_held() || resource.crowd.is_some() {
             return;
         }
         let hash = self.resource_hash(resource.space, &resource.name);
@@ -215,19 +198,19 @@ pub(crate) fn place_of(index: usize) -> u32 {
 }
 
 /// What a lease, or a waiter for one, counts against its namespace's bytes.
-pub(crate) fn weight(target: &Target, holder: &Holder) -> u64 {
+fn weight(resource: &ResourceName, holder: &Holder) -> u64 {
     const FIXED: usize = 256;
-    (FIXED + target.resource.as_str().len() + holder.as_str().len()) as u64
+    (FIXED + resource.as_str().len() + holder.as_str().len()) as u64
 }
 
 impl LeaseGranted {
     pub(crate) fn bytes(&self) -> u64 {
-        weight(&self.target, &self.holder)
+        weight(&self.resource, &self.holder)
     }
 }
 
 impl AcquireLease {
     pub(crate) fn bytes(&self) -> u64 {
-        weight(&self.target, &self.holder)
+        weight(&self.target.resource, &self.holder)
     }
 }

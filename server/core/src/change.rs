@@ -16,7 +16,10 @@ use alloc::{sync::Arc, vec::Vec};
 
 use crate::{
     refusal::LeaseEnd,
-    types::{Holder, LeaseId, Namespace, RequestHash, RequestMark, Revision, Target, Token, Ttl},
+    types::{
+        Holder, LeaseId, Mode, Namespace, RequestHash, RequestMark, ResourceName, Revision, Target,
+        Token, Ttl,
+    },
 };
 
 /// One change.
@@ -54,7 +57,9 @@ pub struct LeaseGranted {
     /// Who holds it.
     pub holder: Holder,
     /// What it is for.
-    pub target: Target,
+    pub resource: ResourceName,
+    /// How it shares that. (Flat, as a million of these are kept.)
+    pub mode: Mode,
     /// How long it lasts without renewal.
     pub ttl: Ttl,
     /// The request that asked for it.
@@ -139,6 +144,16 @@ pub struct Transaction {
     pub changes: Vec<Change>,
 }
 
+// === impl LeaseGranted ===
+
+impl LeaseGranted {
+    /// What the lease is for, as it was asked.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        Target { resource: self.resource.clone(), mode: self.mode }
+    }
+}
+
 // === impl Change ===
 
 impl Change {
@@ -189,7 +204,7 @@ impl Change {
             Self::RequestRemembered(remembered) => 64 + remembered.effect.weight(),
             Self::LeaseGranted(granted) => {
                 160 + granted.namespace.as_str().len()
-                    + granted.target.resource.as_str().len()
+                    + granted.resource.as_str().len()
                     + granted.holder.as_str().len()
             }
             Self::LeaseEnded(ended) => 128 + ended.namespace.as_str().len(),

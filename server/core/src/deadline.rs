@@ -21,8 +21,20 @@ pub(crate) enum Due {
 /// The table. Order among equal deadlines is that of [`Due`], so it is the same every time.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
-    due: BTreeSet<(Ms, Due)>,
+    due: BTreeSet<Armed>,
 }
+
+/// A deadline in 12 bytes, as every lease has one. Sorts by time, then by what is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Armed {
+    high: u32,
+    low: u32,
+    /// Kind in the top two bits, place below.
+    due: u32,
+}
+
+const KIND_SHIFT: u32 = 30;
+const PLACE_MASK: u32 = (1 << KIND_SHIFT) - 1;
 
 /// When machine time stood still: the moments from which holders get a full ttl again.
 ///
@@ -33,27 +45,53 @@ pub(crate) struct Floors {
     rising: VecDeque<Ms>,
 }
 
+impl Armed {
+    fn new(at: Ms, due: Due) -> Self {
+        let (kind, place) = match due {
+            Due::Lease(place) => (0, place),
+            Due::Wait(place) => (1, place),
+            Due::Keep(place) => (2, place),
+        };
+        assert!(place <= PLACE_MASK, "quotas keep every slab below 2^30");
+        let (high, low) = ((at.0 >> 32) as u32, (at.0 & u64::from(u32::MAX)) as u32);
+        Self { high, low, due: kind << KIND_SHIFT | place }
+    }
+
+    const fn at(self) -> Ms {
+        Ms((self.high as u64) << 32 | self.low as u64)
+    }
+
+    fn due(self) -> Due {
+        let place = self.due & PLACE_MASK;
+        match self.due >> KIND_SHIFT {
+            0 => Due::Lease(place),
+            1 => Due::Wait(place),
+            _ => Due::Keep(place),
+        }
+    }
+}
+
 impl Deadlines {
     /// Adds a deadline.
     pub(crate) fn arm(&mut self, at: Ms, due: Due) {
-        let fresh = self.due.insert((at, due));
+        let fresh = self.due.insert(Armed::new(at, due));
         assert!(fresh, "a deadline is armed once: {at} {due:?}");
     }
 
     /// Takes a deadline back.
     pub(crate) fn disarm(&mut self, at: Ms, due: Due) {
-        let known = self.due.remove(&(at, due));
+        let known = self.due.remove(&Armed::new(at, due));
         assert!(known, "only an armed deadline is disarmed: {at} {due:?}");
     }
 
     /// The earliest deadline.
     pub(crate) fn next(&self) -> Option<Ms> {
-        self.due.first().map(|(at, _)| *at)
+        self.due.first().map(|armed| armed.at())
     }
 
     /// What is due by `now`, earliest first.
     pub(crate) fn due(&self, now: Ms) -> impl Iterator<Item = (Ms, Due)> + '_ {
-        self.due.iter().copied().take_while(move |(at, _)| *at <= now)
+        self.due.iter().map(|armed| (armed.at(), armed.due())).take_while(move |(at, _)| *at <= now)
     }
 
     /// How many deadlines there are.
@@ -63,7 +101,7 @@ impl Deadlines {
 
     /// Is this deadline armed?
     pub(crate) fn is_armed(&self, at: Ms, due: Due) -> bool {
-        self.due.contains(&(at, due))
+        self.due.contains(&Armed::new(at, due))
     }
 }
 

@@ -117,10 +117,10 @@ impl Draft {
 pub(crate) fn check_fences(view: View<'_>, fences: &[crate::fence::Fence]) -> Result<(), Refusal> {
     for (index, fence) in fences.iter().enumerate() {
         let crate::fence::FenceTarget::Resource(resource) = &fence.target;
-        if view.holders(resource).any(|known| known.granted.token == fence.token) {
+        if view.holder(resource, fence.token).is_some() {
             continue;
         }
-        let newest = view.holders(resource).last();
+        let newest = view.newest_holder(resource);
         return Err(Refusal::StaleFence(Box::new(StaleFence {
             index: u32::try_from(index).expect("fences are few"),
             resource: resource.clone(),

@@ -57,8 +57,8 @@ fn check_leases(state: &State) {
             assert!(state.find_waiter_of(mark.id).is_none(), "who holds does not wait");
         }
         let resource = state.resource(lease.resource);
-        assert!(resource.name == granted.target.resource, "a lease is on its resource");
-        assert!(resource.holders.iter().any(|at| at == place), "and holds it");
+        assert!(resource.name == granted.resource, "a lease is on its resource");
+        assert!(resource.holders().iter().any(|at| at == place), "and holds it");
         let starting = state.starting.iter().any(|(token, _)| *token == granted.token);
         assert!(
             starting == (lease.armed == UNARMED),
@@ -77,16 +77,20 @@ fn check_resources(state: &State) {
         let place = u32::try_from(index).expect("places are 32 bits");
         let found = state.find_resource(resource.space, &resource.name);
         assert!(found == Some(place), "resources are found by their names");
-        let held = resource.holders.len() > 0;
-        assert!(held || resource.queue.is_some(), "an idle resource is dropped");
+        let held = resource.is_held();
+        assert!(held || resource.queue().is_some(), "an idle resource is dropped");
         let exclusive = resource
-            .holders
+            .holders()
             .iter()
-            .filter(|at| state.lease(*at).granted.target.mode == Mode::Exclusive)
+            .filter(|at| state.lease(*at).granted.mode == Mode::Exclusive)
             .count();
-        assert!(exclusive == 0 || resource.holders.len() == 1, "an exclusive holder is alone");
-        if let Holders::Many(many) = &resource.holders {
+        assert!(exclusive == 0 || resource.holders().len() == 1, "an exclusive holder is alone");
+        if let Holders::Many(many) = resource.holders() {
             assert!(many.len() > 1, "a single holder is kept as one");
+        }
+        if let Some(crowd) = resource.crowd.as_deref() {
+            let idle = crowd.sharers.is_empty() && crowd.queue.total == 0;
+            assert!(!idle, "a crowd that is none is dropped");
         }
         check_queue(state, place);
     }
@@ -94,10 +98,9 @@ fn check_resources(state: &State) {
 
 fn check_queue(state: &State, place: u32) {
     let resource = state.resource(place);
-    let Some(queue) = resource.queue.as_deref() else { return };
+    let Some(queue) = resource.queue() else { return };
     let mine = state.waiters.iter().filter(|(_, waiter)| waiter.resource == place);
     assert!(queue.total as usize == mine.count(), "waiters are counted");
-    assert!(queue.total > 0, "an empty queue is dropped");
     let mut levels: BTreeMap<i8, Level> = BTreeMap::new();
     for (key, at) in &queue.attached {
         let waiter = state.waiter(*at);
@@ -111,8 +114,9 @@ fn check_queue(state: &State, place: u32) {
     }
     assert!(levels == queue.levels, "levels count the attached waiters");
     let listed = state.unsettled.contains(&place);
-    assert!(listed || !resource.unsettled, "what is to settle is on the list");
-    if !resource.unsettled {
+    let unsettled = resource.crowd.as_deref().is_some_and(|crowd| crowd.unsettled);
+    assert!(listed || !unsettled, "what is to settle is on the list");
+    if !unsettled {
         check_settled(state, place);
     }
 }
@@ -120,9 +124,9 @@ fn check_queue(state: &State, place: u32) {
 /// The first in the queue of a settled resource really can't be served.
 fn check_settled(state: &State, place: u32) {
     let resource = state.resource(place);
-    let Some(queue) = resource.queue.as_deref() else { return };
+    let Some(queue) = resource.queue() else { return };
     let Some(first) = queue.attached.values().next() else { return };
-    let held = resource.holders.iter().next().map(|at| state.lease(at).granted.target.mode);
+    let held = resource.holders().iter().next().map(|at| state.lease(at).granted.mode);
     let mode = state.waiter(*first).acquire.target.mode;
     let blocked = match held {
         None => false,
@@ -147,7 +151,7 @@ fn check_waiters(state: &State) {
         } else {
             assert!(waiter.is_attached(), "without a request id nobody can come back");
         }
-        let queue = state.resource(waiter.resource).queue.as_deref().expect("it is queued");
+        let queue = state.resource(waiter.resource).queue().expect("it is queued");
         let served = queue.attached.get(&waiter.key()) == Some(&place);
         assert!(served == waiter.is_attached(), "attached waiters are served, others passed over");
         let due = if served { Due::Wait(place) } else { Due::Keep(place) };

@@ -135,12 +135,34 @@ impl<'a> View<'a> {
 
     /// Who holds a resource, oldest grant first.
     pub(crate) fn holders(self, name: &ResourceName) -> impl Iterator<Item = Known<'a>> {
-        let base = self.resource(name).into_iter().flat_map(|resource| resource.holders.iter());
-        let fresh = self.fresh().filter({
-            let name = name.clone();
-            move |known| known.granted.target.resource == name
-        });
-        base.filter_map(move |place| self.known(place)).chain(fresh)
+        let base = self.resource(name).into_iter().flat_map(|it| it.holders().iter());
+        base.filter_map(move |place| self.known(place)).chain(self.fresh_on(name))
+    }
+
+    /// Leases of a resource that exist only in the overlay.
+    fn fresh_on(self, name: &ResourceName) -> impl Iterator<Item = Known<'a>> + use<'a> {
+        let name = name.clone();
+        self.fresh().filter(move |known| known.granted.resource == name)
+    }
+
+    /// The live lease on a resource that has this token; costs the same however many share.
+    pub(crate) fn holder(self, name: &ResourceName, token: Token) -> Option<Known<'a>> {
+        self.lease_by_token(token).filter(|known| known.granted.resource == *name)
+    }
+
+    /// Whoever was granted a resource last; costs the same however many share.
+    pub(crate) fn newest_holder(self, name: &ResourceName) -> Option<Known<'a>> {
+        let base = self.resource(name).into_iter().flat_map(|it| it.holders().iter().rev());
+        let fresh = self.fresh_on(name).last();
+        fresh.or_else(|| base.filter_map(|place| self.known(place)).next())
+    }
+
+    /// How many hold a resource.
+    pub(crate) fn holder_count(self, name: &ResourceName) -> usize {
+        match self.overlay {
+            None => self.resource(name).map_or(0, |it| it.holders().len()),
+            Some(_) => self.holders(name).count(),
+        }
     }
 
     /// Live leases of the namespace.
@@ -175,13 +197,13 @@ impl Known<'_> {
             holder: self.granted.holder.clone(),
             token: self.granted.token,
             remaining_ms: self.remaining_ms,
-            mode: self.granted.target.mode,
+            mode: self.granted.mode,
         }
     }
 
     pub(crate) fn lease_info(self) -> LeaseInfo {
         LeaseInfo {
-            target: self.granted.target.clone(),
+            target: self.granted.target(),
             holder: self.granted.holder.clone(),
             token: self.granted.token,
             ttl_ms: self.granted.ttl.ms(),

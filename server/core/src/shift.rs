@@ -80,7 +80,7 @@ impl State {
         let held = self.space_mut(space);
         held.waiters += 1;
         held.bytes += queued.acquire.bytes();
-        self.resource_mut(resource).queue.get_or_insert_default().total += 1;
+        self.resource_mut(resource).crowd().queue.total += 1;
         if let Some(mark) = queued.mark {
             let (waiters, hasher) = (&self.waiters, &self.hasher);
             self.waiter_requests.insert(hasher.hash(&mark.id), place, |at| {
@@ -102,8 +102,7 @@ impl State {
         self.calls
             .insert(hasher.hash(&call.call), (call.call, place), |(known, _)| hasher.hash(known));
         if !was_attached {
-            let queue = self.resource_mut(resource).queue.as_mut().expect("a waiter is queued");
-            queue.attach(key, mode, place);
+            self.resource_mut(resource).crowd().queue.attach(key, mode, place);
             self.unsettle(resource);
         }
         self.rearm_waiter(place);
@@ -159,8 +158,7 @@ impl State {
         self.disarm_waiter(place, was_attached);
         let waiter = self.waiter(place);
         let (resource, key, mode) = (waiter.resource, waiter.key(), waiter.acquire.target.mode);
-        let queue = self.resource_mut(resource).queue.as_mut().expect("a waiter is queued");
-        queue.detach(key, mode);
+        self.resource_mut(resource).crowd().queue.detach(key, mode);
         self.unsettle(resource);
     }
 
@@ -176,11 +174,8 @@ impl State {
         space.waiters -= 1;
         space.bytes -= waiter.acquire.bytes();
         let resource = self.resource_mut(waiter.resource);
-        let queue = resource.queue.as_mut().expect("a waiter is queued");
-        queue.total -= 1;
-        if queue.total == 0 {
-            resource.queue = None;
-        }
+        resource.crowd().queue.total -= 1;
+        resource.tidy();
         self.drop_resource_if_idle(waiter.resource);
         self.drop_space_if_idle(waiter.space);
     }
@@ -215,8 +210,9 @@ impl State {
     fn settled(&mut self) {
         if let Some(resource) = self.unsettled.pop_front()
             && let Some(resource) = self.resources.get_mut(resource as usize)
+            && let Some(crowd) = resource.crowd.as_deref_mut()
         {
-            resource.unsettled = false;
+            crowd.unsettled = false;
         }
     }
 }

@@ -79,19 +79,32 @@ pub(crate) const UNARMED: Ms = Ms(u64::MAX);
 pub(crate) struct Resource {
     pub(crate) name: ResourceName,
     pub(crate) space: u32,
+    /// The lease of its only holder; [`NOWHERE`] when nobody holds it. When several share it
+    /// they are in the crowd, and this means nothing.
+    pub(crate) holder: u32,
+    /// What few resources have: several holders, or a queue.
+    pub(crate) crowd: Option<Box<Crowd>>,
+}
+
+/// A place that is none.
+pub(crate) const NOWHERE: u32 = u32::MAX;
+
+/// Those who share a resource, and those who wait for it.
+#[derive(Default)]
+pub(crate) struct Crowd {
+    /// By token; two at least, or none.
+    pub(crate) sharers: BTreeSet<(Token, u32)>,
+    pub(crate) queue: Queue,
     /// It stands in the list of resources to settle.
     pub(crate) unsettled: bool,
-    pub(crate) holders: Holders,
-    pub(crate) queue: Option<Box<Queue>>,
 }
 
 /// Who holds a resource: nearly always one.
-pub(crate) enum Holders {
+pub(crate) enum Holders<'a> {
     None,
     One(u32),
     /// Shared, by token.
-    #[expect(clippy::box_collection, reason = "rare; keeps every resource 16 bytes smaller")]
-    Many(Box<BTreeSet<(Token, u32)>>),
+    Many(&'a BTreeSet<(Token, u32)>),
 }
 
 /// Who waits for a resource.
@@ -279,9 +292,42 @@ impl State {
     }
 }
 
+// === impl Resource ===
+
+impl Resource {
+    pub(crate) fn holders(&self) -> Holders<'_> {
+        match self.crowd.as_deref() {
+            Some(crowd) if !crowd.sharers.is_empty() => Holders::Many(&crowd.sharers),
+            _ if self.holder == NOWHERE => Holders::None,
+            _ => Holders::One(self.holder),
+        }
+    }
+
+    pub(crate) fn is_held(&self) -> bool {
+        self.holders().len() > 0
+    }
+
+    /// Whoever waits, attached or not; `None`: nobody does.
+    pub(crate) fn queue(&self) -> Option<&Queue> {
+        self.crowd.as_deref().map(|crowd| &crowd.queue).filter(|queue| queue.total > 0)
+    }
+
+    pub(crate) fn crowd(&mut self) -> &mut Crowd {
+        self.crowd.get_or_insert_default()
+    }
+
+    /// Drops a crowd that is none.
+    pub(crate) fn tidy(&mut self) {
+        let idle = |crowd: &Crowd| crowd.sharers.is_empty() && crowd.queue.total == 0;
+        if self.crowd.as_deref().is_some_and(idle) {
+            self.crowd = None;
+        }
+    }
+}
+
 // === impl Holders ===
 
-impl Holders {
+impl<'a> Holders<'a> {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::None => 0,
@@ -291,7 +337,7 @@ impl Holders {
     }
 
     /// Places of the holders' leases, oldest grant first.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = u32> + use<'a> {
         let (one, many) = match self {
             Self::None => (None, None),
             Self::One(lease) => (Some(*lease), None),

@@ -6,6 +6,8 @@
 use alloc::{format, string::String, sync::Arc};
 use core::fmt;
 
+use smol_str::SmolStr;
+
 use crate::limits;
 
 /// Why a text is not a legal name: what was expected, and what was found.
@@ -27,7 +29,7 @@ pub struct ResourceName(Arc<str>);
 
 /// Who acts: a stable agent name of 1..=256 characters.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Holder(Arc<str>);
+pub struct Holder(SmolStr);
 
 /// The id of a lease: 128 random bits, drawn outside the machine.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -272,9 +272,9 @@ impl Pair {
                     assert!(it.token > self.last_token, "tokens rise for ever");
                     self.last_token = it.token;
                     let lease = LeaseRef { lease_id: it.lease_id, token: it.token };
-                    let full = format!("{}/{}", it.namespace, it.target.resource);
+                    let full = format!("{}/{}", it.namespace, it.resource);
                     granted.push((full, it.lease_id, it.token));
-                    let name = it.target.resource.as_str().as_bytes()[0] - b'a';
+                    let name = it.resource.as_str().as_bytes()[0] - b'a';
                     let space = u8::from(it.namespace.as_str() == "other");
                     self.known.push((lease, space, name));
                 }

@@ -168,9 +168,9 @@ fn change(change: &Change) -> String {
         Change::LeaseGranted(it) => format!(
             "lease-granted {}/{} token={} {} holder={} ttl={}{}",
             it.namespace,
-            it.target.resource,
+            it.resource,
             it.token,
-            mode(it.target.mode),
+            mode(it.mode),
             it.holder,
             it.ttl.ms(),
             if it.request.is_some() { " with request" } else { "" }

@@ -150,19 +150,21 @@ fn granted_out(granted: &LeaseGranted) -> wire::LeaseGranted {
         lease_id: granted.lease_id.0.to_vec(),
         token: granted.token.0,
         holder: granted.holder.as_str().to_owned(),
-        target: Some(target_out(&granted.target)),
+        target: Some(target_out(&granted.target())),
         ttl_ms: u32::try_from(granted.ttl.ms()).expect("a ttl is kept in 32 bits"),
         request: granted.request.as_ref().map(mark_out),
     }
 }
 
 fn granted_in(granted: wire::LeaseGranted) -> Result<LeaseGranted, Flawed> {
+    let target = target_in(required(granted.target, "a target")?)?;
     Ok(LeaseGranted {
         namespace: Namespace::parse(&granted.namespace)?,
         lease_id: LeaseId(hash(&granted.lease_id)?),
         token: Token::parse(granted.token)?,
         holder: Holder::parse(&granted.holder)?,
-        target: target_in(required(granted.target, "a target")?)?,
+        resource: target.resource,
+        mode: target.mode,
         ttl: Ttl::parse(u64::from(granted.ttl_ms))?,
         request: granted.request.map(mark_in).transpose()?,
     })

@@ -294,7 +294,7 @@ fn writing_goes_on_beside_a_snapshot_until_it_is_far_behind() {
     });
     let options = Options { snapshot_after_bytes: log_bytes(&[grant(11)]), ..QUIET };
     let parts = Parts { snapshotter, ..parts };
-    let handle = Committer::spawn(parts, Clock::start(), options, told).unwrap();
+    let handle = Committer::spawn(parts, Clock::start(), options, Meters::default(), told).unwrap();
     let said = || said.recv_timeout(PATIENCE).unwrap();
     // The first starts a snapshot that stands still; with the eighth it is too far behind.
     for token in 11..19 {

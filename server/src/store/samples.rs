@@ -8,7 +8,7 @@ use singletrack_core::{
     refusal::LeaseEnd,
     types::{
         CommandHash, Holder, LeaseId, Mode, Namespace, RequestHash, RequestMark, ResourceName,
-        Revision, Target, Token, Ttl,
+        Revision, Token, Ttl,
     },
 };
 
@@ -21,10 +21,8 @@ pub(super) fn granted(token: u64) -> Change {
         lease_id: LeaseId([7; 16]),
         token: Token(token),
         holder: Holder::parse("agent").unwrap(),
-        target: Target {
-            resource: ResourceName::parse(&format!("file/{token}")).unwrap(),
-            mode: Mode::Exclusive,
-        },
+        resource: ResourceName::parse(&format!("file/{token}")).unwrap(),
+        mode: Mode::Exclusive,
         ttl: Ttl::parse(30_000).unwrap(),
         request: None,
     }))
@@ -114,7 +112,8 @@ fn any_granted() -> impl Strategy<Value = Change> {
             lease_id: LeaseId(id),
             token,
             holder,
-            target: Target { resource: ResourceName::parse(&resource).unwrap(), mode },
+            resource: ResourceName::parse(&resource).unwrap(),
+            mode,
             ttl: Ttl::parse(ttl).unwrap(),
             request,
         }))

@@ -15,7 +15,7 @@ use crate::{
     overlay::{Known, View},
     refusal::{Cap, Held, Refusal},
     reply::{Grant, Reply},
-    state::Level,
+    state::{Level, Resource},
     types::{CommandHash, Mode, RequestMark, Token},
 };
 
@@ -135,7 +135,7 @@ fn attach(
 /// `None`: nothing stands in the way; else how many attached waiters are ahead.
 fn conflicts(view: View<'_>, acquire: &AcquireLease) -> Option<Level> {
     let resource = &acquire.target.resource;
-    let queue = view.resource(resource).and_then(|resource| resource.queue.as_deref());
+    let queue = view.resource(resource).and_then(Resource::queue);
     let ahead =
         queue.map(|queue| queue.ahead_of_newcomer(acquire.priority.get())).unwrap_or_default();
     let mut holders = view.holders(resource);
@@ -143,7 +143,7 @@ fn conflicts(view: View<'_>, acquire: &AcquireLease) -> Option<Level> {
         Mode::Exclusive => ahead.total() > 0 || holders.next().is_some(),
         Mode::Shared => {
             // All holders are of one mode.
-            let held = holders.next().map(|known| known.granted.target.mode);
+            let held = holders.next().map(|known| known.granted.mode);
             ahead.exclusive > 0 || held == Some(Mode::Exclusive)
         }
     };
@@ -181,7 +181,8 @@ pub(crate) fn granted(
         lease_id: acquire.lease_id,
         token,
         holder: acquire.holder.clone(),
-        target: acquire.target.clone(),
+        resource: acquire.target.resource.clone(),
+        mode: acquire.target.mode,
         ttl: acquire.ttl,
         request: mark,
     }
@@ -210,12 +211,12 @@ fn check_room(
 /// Why a newcomer isn't granted.
 fn held(view: View<'_>, acquire: &AcquireLease, ahead: Level) -> Held {
     let resource = &acquire.target.resource;
-    let count = view.resource(resource).map_or(0, |it| it.holders.len());
+    let count = view.holder_count(resource);
     let told = view.holders(resource).take(limits::HOLDERS_TOLD_MAX);
     let holders: Vec<_> = told.map(Known::holder_info).collect();
     Held {
         resource: resource.clone(),
-        holder_count: u32::try_from(count.max(holders.len())).unwrap_or(u32::MAX),
+        holder_count: u32::try_from(count).unwrap_or(u32::MAX),
         holders,
         queue_position: ahead.total().min(u32::try_from(limits::POSITION_MAX).unwrap_or(u32::MAX)),
         waited_ms: 0,

@@ -104,8 +104,7 @@ pub(crate) fn force_within(
     token: Token,
     draft: &mut Draft,
 ) -> Result<(Reply, Effect), Refusal> {
-    let mut holders = view.holders(resource);
-    let known = holders.find(|known| known.granted.token == token).ok_or(Refusal::NotFound)?;
+    let known = view.holder(resource, token).ok_or(Refusal::NotFound)?;
     end(known.granted, LeaseEnd::Forced, draft);
     let holder = known.granted.holder.clone();
     let effect = Effect::ForceReleased { holder: holder.clone() };

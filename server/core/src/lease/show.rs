@@ -6,6 +6,7 @@ use crate::{
     overlay::{Known, View},
     refusal::Refusal,
     reply::{Checked, Found, Reply},
+    state::Resource,
     types::{LeaseId, ResourceName, Token},
 };
 
@@ -19,7 +20,7 @@ pub(crate) fn get(view: View<'_>, key: &LeaseKey) -> Result<Reply, Refusal> {
 
 fn by_id(view: View<'_>, id: LeaseId) -> Result<Reply, Refusal> {
     if let Some(known) = view.lease_by_id(id) {
-        let mut found = found(view, &known.granted.target.resource);
+        let mut found = found(view, &known.granted.resource);
         found.leases = [known.lease_info()].into();
         return Ok(Reply::Found(found));
     }
@@ -30,9 +31,8 @@ fn by_id(view: View<'_>, id: LeaseId) -> Result<Reply, Refusal> {
 }
 
 fn found(view: View<'_>, name: &ResourceName) -> Found {
-    let resource = view.resource(name);
-    let holders = resource.map_or(0, |it| it.holders.len());
-    let waiters = resource.and_then(|it| it.queue.as_deref()).map_or(0, |queue| queue.total);
+    let holders = view.holder_count(name);
+    let waiters = view.resource(name).and_then(Resource::queue).map_or(0, |queue| queue.total);
     let shown = view.holders(name).take(limits::HOLDERS_SHOWN_MAX);
     Found {
         leases: shown.map(Known::lease_info).collect(),
@@ -61,7 +61,7 @@ pub(crate) fn list(view: View<'_>, after: u64, count: usize) -> Reply {
 /// Decides a check.
 pub(crate) fn check(view: View<'_>, resource: &ResourceName, token: Token) -> Reply {
     Reply::Checked(Checked {
-        current: view.holders(resource).any(|known| known.granted.token == token),
-        newest: view.holders(resource).last().map(Known::holder_info),
+        current: view.holder(resource, token).is_some(),
+        newest: view.newest_holder(resource).map(Known::holder_info),
     })
 }

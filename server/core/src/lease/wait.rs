@@ -25,7 +25,7 @@ pub(crate) fn settle(
     draft: &mut Draft,
 ) -> bool {
     let Some(it) = state.resources.get(resource as usize) else { return true };
-    let Some(queue) = it.queue.as_deref() else { return true };
+    let Some(queue) = it.queue() else { return true };
     let mut held = held_mode(state, resource);
     for (count, waiter) in queue.attached.values().enumerate() {
         let mode = state.waiter(*waiter).acquire.target.mode;
@@ -47,8 +47,8 @@ pub(crate) fn settle(
 
 /// The mode in which a resource is held.
 fn held_mode(state: &State, resource: u32) -> Option<Mode> {
-    let first = state.resource(resource).holders.iter().next()?;
-    Some(state.lease(first).granted.target.mode)
+    let first = state.resource(resource).holders().iter().next()?;
+    Some(state.lease(first).granted.mode)
 }
 
 fn grant_to(state: &State, now: Ms, place: u32, draft: &mut Draft) {
@@ -105,7 +105,7 @@ pub(crate) fn cancel(state: &State, place: u32, draft: &mut Draft) {
 pub(crate) fn held_of(state: &State, now: Ms, place: u32, waited_ms: u64) -> Held {
     let waiter = state.waiter(place);
     let resource = state.resource(waiter.resource);
-    let told = resource.holders.iter().take(limits::HOLDERS_TOLD_MAX);
+    let told = resource.holders().iter().take(limits::HOLDERS_TOLD_MAX);
     let holders: Vec<_> = told
         .map(|lease| {
             let granted = &state.lease(lease).granted;
@@ -113,14 +113,14 @@ pub(crate) fn held_of(state: &State, now: Ms, place: u32, waited_ms: u64) -> Hel
                 holder: granted.holder.clone(),
                 token: granted.token,
                 remaining_ms: state.remaining_ms(lease, now),
-                mode: granted.target.mode,
+                mode: granted.mode,
             }
         })
         .collect();
     Held {
         resource: resource.name.clone(),
         holders,
-        holder_count: u32::try_from(resource.holders.len()).unwrap_or(u32::MAX),
+        holder_count: u32::try_from(resource.holders().len()).unwrap_or(u32::MAX),
         queue_position: position(state, waiter),
         waited_ms,
     }
@@ -128,7 +128,7 @@ pub(crate) fn held_of(state: &State, now: Ms, place: u32, waited_ms: u64) -> Hel
 
 /// How many attached waiters are served before this one, counted up to a bound.
 fn position(state: &State, waiter: &Waiter) -> u32 {
-    let queue = state.resource(waiter.resource).queue.as_deref().expect("a waiter is queued");
+    let queue = state.resource(waiter.resource).queue().expect("a waiter is queued");
     let ahead = queue.attached.range(..waiter.key()).take(limits::POSITION_MAX).count();
     u32::try_from(ahead).expect("bounded")
 }

@@ -12,7 +12,7 @@ use singletrack_core::{
     refusal::LeaseEnd,
     types::{
         CommandHash, Holder, LeaseId, Mode, Namespace, RequestHash, RequestMark, ResourceName,
-        Revision, Target, Token, Ttl,
+        Revision, Token, Ttl,
     },
 };
 
@@ -28,7 +28,8 @@ fn lease(token: u64, mode: Mode, request: Option<RequestMark>) -> Change {
         lease_id: LeaseId([u8::try_from(token % 256).unwrap(); 16]),
         token: Token(token),
         holder: Holder::parse("agent-7").unwrap(),
-        target: Target { resource: ResourceName::parse("repo/src/main.rs").unwrap(), mode },
+        resource: ResourceName::parse("repo/src/main.rs").unwrap(),
+        mode,
         ttl: Ttl::parse(45_000).unwrap(),
         request,
     }))
