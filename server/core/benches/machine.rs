@@ -2,8 +2,17 @@
 //! million live leases, and what an idle lease weighs.
 //!
 //! `cargo bench -p singletrack-core`. `docs/performance.md` keeps the figures.
-#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark is no library")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a benchmark reads the clock"
+)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a benchmark is no library"
+)]
 
 use std::time::{Duration, Instant};
 
