@@ -82,7 +82,7 @@ async fn the_next_waiter_follows_a_killed_client_within_its_ttl_and_a_second() {
     let url = server.url();
     let mut holder = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "pauses::holds_and_renews_until_it_is_killed"])
-        .args(["--ignored", "--nocapture", "--quiet"])
+        .args(["--nocapture", "--quiet"])
         .env(HOLDER_OF, &url)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -148,7 +148,6 @@ async fn until_someone_waits(client: &Client, resource: &str) {
 /// Not a test of its own: the process that
 /// `the_next_waiter_follows_a_killed_client_within_its_ttl_and_a_second` kills.
 #[tokio::test]
-#[ignore = "another test runs it in a process of its own"]
 async fn holds_and_renews_until_it_is_killed() {
     let Ok(url) = std::env::var(HOLDER_OF) else {
         return;

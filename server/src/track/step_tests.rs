@@ -303,7 +303,8 @@ fn a_stall_is_not_charged_to_holders() {
     for stall_ms in [5_000, 15_000, 30_000] {
         let mut bench = Bench::new();
         let grant = bench.held("a");
-        bench.pass(3_000);
+        // It was about to renew.
+        bench.pass(9_900);
         bench.elapsed_ms += stall_ms;
         let tally = bench.step(Inbox::default());
         assert!(tally.stalled);
