@@ -7,6 +7,7 @@
     reason = "a panic fails the test"
 )]
 
+mod body;
 mod model;
 mod property;
 mod scripts;

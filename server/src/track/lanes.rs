@@ -33,7 +33,7 @@ const RETRY_AFTER_MS: u64 = 100;
 
 impl Default for LaneLimits {
     fn default() -> Self {
-        Self { namespace: 8_192, total: 65_536 }
+        Self { namespace: 16_384, total: 65_536 }
     }
 }
 
