@@ -236,24 +236,28 @@ async fn finish(
     close: Box<dyn FnOnce() + Send>,
     close_time: Duration,
 ) -> Result<(), ServeError> {
-    match failed {
-        // A failed store is not closed: it is left as it is, for the next start to read.
-        Some(Ok(error)) => {
-            tracing::error!(%error, "the store failed");
-            Err(ServeError::Store(error))
-        }
-        Some(Err(_)) => {
-            tracing::error!("the track ended unexpectedly");
-            Err(ServeError::Track)
-        }
-        None => match timeout(close_time, tokio::task::spawn_blocking(close)).await {
+    let Some(failed) = failed else {
+        return match timeout(close_time, tokio::task::spawn_blocking(close)).await {
             Ok(Ok(())) => {
                 tracing::info!("stopped");
                 Ok(())
             }
             Ok(Err(_)) => Err(ServeError::Track),
             Err(_) => Err(ServeError::Stuck(close_time)),
-        },
+        };
+    };
+    // A failed store is not closed: it is left as it is, for the next start to read. Letting go
+    // of the track joins its threads, and one may hang in the disk: nobody waits for that.
+    drop(tokio::task::spawn_blocking(move || drop(close)));
+    match failed {
+        Ok(error) => {
+            tracing::error!(%error, "the store failed");
+            Err(ServeError::Store(error))
+        }
+        Err(_) => {
+            tracing::error!("the track ended unexpectedly");
+            Err(ServeError::Track)
+        }
     }
 }
 

@@ -9,8 +9,10 @@ use crate::{
     change::{Change, LeaseEnded, LeaseGranted},
     command::AcquireLease,
     deadline::Due,
+    fence::{Fence, FenceTarget},
     limits,
-    state::{Holders, Lease, NOWHERE, Resource, Space, State, UNARMED},
+    motion::QueuedWaiter,
+    state::{Holders, Lease, NOWHERE, Resource, Space, State, UNARMED, Waiter},
     types::{Holder, Mode, Ms, Namespace, ResourceName, Revision, Token},
 };
 
@@ -201,6 +203,28 @@ pub(crate) fn place_of(index: usize) -> u32 {
 fn weight(resource: &ResourceName, holder: &Holder) -> u64 {
     const FIXED: usize = 256;
     (FIXED + resource.as_str().len() + holder.as_str().len()) as u64
+}
+
+/// What the fences of a waiter count beside that.
+fn fence_weight(fences: &[Fence]) -> u64 {
+    const FIXED: usize = 48;
+    let one = |fence: &Fence| {
+        let FenceTarget::Resource(resource) = &fence.target;
+        (FIXED + resource.as_str().len()) as u64
+    };
+    fences.iter().map(one).sum()
+}
+
+impl QueuedWaiter {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.acquire.bytes() + fence_weight(&self.fences)
+    }
+}
+
+impl Waiter {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.acquire.bytes() + fence_weight(&self.fences)
+    }
 }
 
 impl LeaseGranted {

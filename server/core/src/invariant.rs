@@ -33,7 +33,7 @@ fn check_spaces(state: &State) {
         assert!(!space.leases.is_empty() || space.waiters > 0, "an idle namespace is dropped");
         let leases: u64 = space.leases.values().map(|at| state.lease(*at).granted.bytes()).sum();
         let waiters = state.waiters.iter().filter(|(_, waiter)| waiter.space == *place);
-        let waiting: u64 = waiters.clone().map(|(_, waiter)| waiter.acquire.bytes()).sum();
+        let waiting: u64 = waiters.clone().map(|(_, waiter)| waiter.bytes()).sum();
         assert!(space.bytes == leases + waiting, "bytes are the sum of what is there");
         assert!(space.waiters == waiters.count() as u64, "waiters are counted");
     }

@@ -6,6 +6,7 @@ use alloc::boxed::Box;
 
 use crate::{
     command::AcquireLease,
+    fence::Fence,
     types::{CallId, Ms, Namespace, RequestMark},
 };
 
@@ -71,6 +72,8 @@ pub struct QueuedWaiter {
     pub namespace: Namespace,
     /// Its identity; `None`: it lives and dies with its call.
     pub mark: Option<RequestMark>,
+    /// What must hold when it is granted.
+    pub fences: Box<[Fence]>,
     /// What it waits for.
     pub acquire: AcquireLease,
     /// The call that waits.

@@ -71,6 +71,7 @@ impl State {
             space,
             resource,
             mark: queued.mark,
+            fences: queued.fences.clone(),
             acquire: queued.acquire.clone(),
             seq,
             calls: vec![],
@@ -79,7 +80,7 @@ impl State {
         let place = place_of(self.waiters.insert(waiter));
         let held = self.space_mut(space);
         held.waiters += 1;
-        held.bytes += queued.acquire.bytes();
+        held.bytes += queued.bytes();
         self.resource_mut(resource).crowd().queue.total += 1;
         if let Some(mark) = queued.mark {
             let (waiters, hasher) = (&self.waiters, &self.hasher);
@@ -172,7 +173,7 @@ impl State {
         }
         let space = self.space_mut(waiter.space);
         space.waiters -= 1;
-        space.bytes -= waiter.acquire.bytes();
+        space.bytes -= waiter.bytes();
         let resource = self.resource_mut(waiter.resource);
         resource.crowd().queue.total -= 1;
         resource.tidy();

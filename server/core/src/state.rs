@@ -16,6 +16,7 @@ use crate::{
     change::LeaseGranted,
     command::AcquireLease,
     deadline::{Deadlines, Floors},
+    fence::Fence,
     limits::Quotas,
     memory::Memory,
     table::{Hasher, KeyHash, Table},
@@ -137,6 +138,8 @@ pub(crate) struct Waiter {
     pub(crate) space: u32,
     pub(crate) resource: u32,
     pub(crate) mark: Option<RequestMark>,
+    /// What must hold when it is granted.
+    pub(crate) fences: Box<[Fence]>,
     pub(crate) acquire: AcquireLease,
     pub(crate) seq: u64,
     /// Calls that will be told; without any it is detached and passed over.

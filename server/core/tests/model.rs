@@ -7,7 +7,7 @@
 
 use singletrack_core::{
     command::{AcquireLease, Command, LeaseKey, LeaseRef, Request},
-    fence::FenceTarget,
+    fence::{Fence, FenceTarget},
     refusal::{LeaseEnd, Refusal},
     reply::{AbandonedState, Reply},
     types::{CallId, CommandHash, LeaseId, Mode, RequestHash, RequestMark, Token},
@@ -70,6 +70,7 @@ struct Waiter {
     namespace: String,
     acquire: AcquireLease,
     mark: Option<RequestMark>,
+    fences: Vec<Fence>,
     seq: u64,
     /// Call, since, until.
     calls: Vec<(CallId, u64, u64)>,
@@ -333,7 +334,7 @@ impl Model {
                 return Some(Told::Forgotten);
             }
         }
-        if let Some(index) = self.stale(namespace, request) {
+        if let Some(index) = self.stale(namespace, &request.fences) {
             return Some(Told::StaleFence(index));
         }
         let name = acquire.target.resource.as_str().to_owned();
@@ -363,6 +364,7 @@ impl Model {
             namespace: namespace.into(),
             acquire: acquire.clone(),
             mark: request.mark,
+            fences: request.fences.to_vec(),
             seq: self.seq,
             calls: vec![(request.call, self.now, self.now + acquire.wait_ms)],
             keep_until: 0,
@@ -389,8 +391,8 @@ impl Model {
         Some(if wanted.is_none() && same { Told::Lost(ended.end) } else { Told::Reused })
     }
 
-    fn stale(&self, namespace: &str, request: &Request) -> Option<u32> {
-        let bad = request.fences.iter().position(|fence| {
+    fn stale(&self, namespace: &str, fences: &[Fence]) -> Option<u32> {
+        let bad = fences.iter().position(|fence| {
             let FenceTarget::Resource(name) = &fence.target;
             !self.holders(namespace, name.as_str()).any(|it| it.token == fence.token)
         })?;
@@ -461,7 +463,7 @@ impl Model {
         if let Some(told) = self.before(request, &Effect::Released) {
             return told;
         }
-        if let Some(index) = self.stale(namespace, request) {
+        if let Some(index) = self.stale(namespace, &request.fences) {
             return Told::StaleFence(index);
         }
         match self.known_by_id(namespace, lease) {
@@ -479,7 +481,7 @@ impl Model {
         if let Some(told) = self.before(request, &Effect::Forced) {
             return told;
         }
-        if let Some(index) = self.stale(namespace, request) {
+        if let Some(index) = self.stale(namespace, &request.fences) {
             return Told::StaleFence(index);
         }
         let held = self.holders(namespace, name).find(|it| it.token == token);
@@ -536,6 +538,11 @@ impl Model {
             for first in self.firsts() {
                 if self.fits(&first.namespace, &first.acquire) {
                     self.waiters.retain(|it| it.seq != first.seq);
+                    if let Some(index) = self.stale(&first.namespace, &first.fences) {
+                        let calls = first.calls.iter().map(|(call, _, _)| *call);
+                        self.told.extend(calls.map(|call| (call, Told::StaleFence(index))));
+                        continue 'again;
+                    }
                     self.grant(&first.namespace, &first.acquire, first.mark);
                     for (call, since, _) in &first.calls {
                         let told = Told::Granted {

@@ -29,10 +29,12 @@ use crate::{
 /// A running track: its thread, the committer behind it, and the way to it.
 pub struct Track {
     handle: Handle,
-    thread: Option<JoinHandle<()>>,
+    /// Hands back what was not told.
+    thread: Option<JoinHandle<Option<OnFatal>>>,
 }
 
-/// Told once, when the track can't go on.
+/// Told once, when the track can't go on. Dropped untold only after the track was stopped, as
+/// a listener may take its end for a failure.
 pub type OnFatal = Box<dyn FnOnce(Fatal) + Send>;
 
 /// Why the track can't go on. Everything not yet answered was answered OUTCOME_UNKNOWN.
@@ -152,12 +154,19 @@ enum End {
 // === impl Driver ===
 
 impl Driver {
-    fn run(mut self, failed: &std::sync::mpsc::Receiver<StoreError>, on_fatal: OnFatal) {
+    /// `on_fatal` comes back when there was nothing to tell: it must outlive this thread, which
+    /// ends long before the server does.
+    fn run(
+        mut self,
+        failed: &std::sync::mpsc::Receiver<StoreError>,
+        on_fatal: OnFatal,
+    ) -> Option<OnFatal> {
         let end = catch_unwind(AssertUnwindSafe(|| self.run_until_end()));
         match end {
             Ok(End::Closed) => {
                 self.shared.answer_all(&CallError::ShuttingDown);
                 self.committer.close();
+                return Some(on_fatal);
             }
             Ok(End::StoreFailed) => {
                 let unnamed = || StoreError::OutcomeUnknown(String::from("the committer is gone"));
@@ -165,6 +174,7 @@ impl Driver {
             }
             Err(_) => self.fail(Fatal::Machine, on_fatal),
         }
+        None
     }
 
     fn fail(self, fatal: Fatal, on_fatal: OnFatal) {

@@ -225,6 +225,21 @@ async fn stopping_answers_whoever_waits_and_keeps_what_was_granted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_track_that_was_asked_to_end_is_no_failure() {
+    let mut rig = Rig::new();
+    grant(rig.handle.call(acquire("a", 1, 0)).await);
+    rig.handle.close();
+    // The thread ends by itself, while the server is still busy saying goodbye.
+    let thread = rig.track.as_ref().unwrap().thread.as_ref().unwrap();
+    while !thread.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(rig.fatal.try_recv().unwrap_err(), mpsc::TryRecvError::Empty);
+    rig.track.take().unwrap().stop();
+    assert_eq!(rig.fatal.try_recv().unwrap_err(), mpsc::TryRecvError::Disconnected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn renewals_are_answered_while_the_disk_stands_still() {
     let rig = Rig::new();
     let held = grant(rig.handle.call(acquire("a", 1, 0)).await);

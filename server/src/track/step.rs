@@ -309,7 +309,7 @@ impl Track {
         while left > 0 && self.fits(SETTLE_BYTES_MAX) {
             let most = left.min(SETTLE_MAX);
             let Some(decision) = self.machine.decide_settle(self.now, most) else { return };
-            left = left.saturating_sub(decision.changes.len().max(1));
+            left = left.saturating_sub(decision.motions.len().max(1));
             self.take(decision);
         }
     }

@@ -90,6 +90,15 @@ impl Ask for Double {
     }
 }
 
+/// A track whose threads hang in the disk: letting go of it takes long.
+struct Clinging;
+
+impl Drop for Clinging {
+    fn drop(&mut self) {
+        std::thread::sleep(Duration::from_millis(1_500));
+    }
+}
+
 /// A running server, and everything a test holds of it.
 pub(crate) struct Rig {
     pub(crate) address: SocketAddr,
@@ -155,7 +164,11 @@ impl Rig {
             }),
             close: {
                 let closed = closed.clone();
-                Box::new(move || closed.store(true, Ordering::Release))
+                let track = Clinging;
+                Box::new(move || {
+                    std::mem::forget(track);
+                    closed.store(true, Ordering::Release);
+                })
             },
         };
         let server = Server::bind_to(config, running, metrics.clone()).await.unwrap();

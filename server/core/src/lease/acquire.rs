@@ -43,13 +43,16 @@ pub(crate) fn decide(
     }
     check_room(view, request.mark, acquire)?;
     check_cap(Cap::Waiters, view.waiter_count(), 1, view.state.quotas.waiters)?;
-    draft.motion(Motion::WaiterQueued(Box::new(QueuedWaiter {
+    let queued = QueuedWaiter {
         namespace: view.namespace.clone(),
         mark: request.mark,
+        fences: request.fences.clone(),
         acquire: acquire.clone(),
         call: request.call,
         until: view.now.plus(acquire.wait_ms),
-    })));
+    };
+    check_cap(Cap::Bytes, view.byte_count(), queued.bytes(), view.state.quotas.bytes)?;
+    draft.motion(Motion::WaiterQueued(Box::new(queued)));
     Ok(None)
 }
 

@@ -5,7 +5,7 @@ use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use super::acquire::granted;
 use crate::{
     change::Change,
-    decision::Draft,
+    decision::{Draft, check_fences},
     limits,
     motion::Motion,
     overlay::View,
@@ -39,8 +39,9 @@ pub(crate) fn settle(
         if count == most {
             return false;
         }
-        grant_to(state, now, *waiter, draft);
-        held = Some(mode);
+        if grant_to(state, now, *waiter, draft) {
+            held = Some(mode);
+        }
     }
     true
 }
@@ -51,12 +52,21 @@ fn held_mode(state: &State, resource: u32) -> Option<Mode> {
     Some(state.lease(first).granted.mode)
 }
 
-fn grant_to(state: &State, now: Ms, place: u32, draft: &mut Draft) {
+/// Grants, unless a fence was lost during the wait: the grant is what it guards, not the place
+/// in the queue.
+fn grant_to(state: &State, now: Ms, place: u32, draft: &mut Draft) -> bool {
     let waiter = state.waiter(place);
     assert!(waiter.is_attached(), "only an attached waiter is granted");
     let namespace = &state.space(waiter.space).name;
-    let token = Token(draft.take_revision().0);
     let view = View::plain(state, namespace, now);
+    if let Err(stale) = check_fences(view, &waiter.fences) {
+        for attached in &waiter.calls {
+            draft.answer(attached.call, Err(stale.clone()));
+        }
+        draft.motion(Motion::WaiterDropped { waiter: place });
+        return false;
+    }
+    let token = Token(draft.take_revision().0);
     let lease = granted(view, waiter.mark, &waiter.acquire, token);
     for attached in &waiter.calls {
         let grant = Grant {
@@ -70,6 +80,7 @@ fn grant_to(state: &State, now: Ms, place: u32, draft: &mut Draft) {
     }
     draft.change(Change::LeaseGranted(Arc::new(lease)));
     draft.motion(Motion::WaiterDropped { waiter: place });
+    true
 }
 
 /// Ends the waits of a waiter's calls that are due.
