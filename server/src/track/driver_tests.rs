@@ -1,6 +1,9 @@
 //! The driver with real threads, over a disk with faults.
 
-use std::sync::{Arc, mpsc};
+use std::{
+    sync::{Arc, mpsc},
+    task::Poll,
+};
 
 use singletrack_core::{
     command::{AcquireLease, LeaseKey, LeaseRef},
@@ -128,6 +131,43 @@ async fn a_dropped_call_ends_its_wait() {
     until(&rig.handle, "a", |_, waiters| waiters == 1).await;
     waiting.abort();
     until(&rig.handle, "a", |_, waiters| waiters == 0).await;
+    let forgotten = async {
+        while rig.handle.caller_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), forgotten).await.expect("nothing is left of it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grant_that_was_sent_and_never_looked_at_is_returned() {
+    let rig = Rig::new();
+    rig.disk.stall();
+    let mut asking = Box::pin(rig.handle.call(acquire("a", 1, 0)));
+    let begun = std::future::poll_fn(|context| Poll::Ready(asking.as_mut().poll(context)));
+    assert!(begun.await.is_pending());
+    rig.disk.resume();
+    // Answers leave in order: this one after the grant.
+    until(&rig.handle, "a", |holders, _| holders == 1).await;
+    drop(asking);
+    until(&rig.handle, "a", |holders, _| holders == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stopping_waits_for_what_is_being_written() {
+    let rig = Rig::new();
+    rig.disk.stall();
+    let writing = tokio::spawn({
+        let handle = rig.handle.clone();
+        async move { handle.call(acquire("a", 1, 0)).await }
+    });
+    rig.disk.await_stalled();
+    rig.handle.close();
+    // Long enough for the track to look at it many times.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!writing.is_finished(), "SHUTTING_DOWN would say that nothing happened");
+    rig.disk.resume();
+    grant(writing.await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

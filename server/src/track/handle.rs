@@ -94,6 +94,12 @@ impl Handle {
         self.shared.stepped_ms.load(Ordering::Relaxed)
     }
 
+    /// Calls that are not answered yet.
+    #[cfg(test)]
+    pub(super) fn caller_count(&self) -> usize {
+        self.shared.callers.len()
+    }
+
     /// Accepts no more calls: they are refused as SHUTTING_DOWN, and so is whoever waits for
     /// a lease.
     pub fn close(&self) {

@@ -466,3 +466,74 @@ fn recovery_gives_full_ttls_and_right_replays() {
     let again = bench.grant(&request);
     assert!(again.replayed && again.token == grant.token && again.remaining_ms == 1_000);
 }
+
+#[test]
+fn a_stall_just_before_the_end_gives_a_full_ttl_again() {
+    let mut bench = Bench::new();
+    let grant = bench.held("a");
+    bench.pass(9_500);
+    bench.elapsed_ms += 60_000;
+    let tally = bench.step(Inbox::default());
+    assert!(tally.stalled);
+    assert_eq!(tally.expiries, 0, "the holder could not renew");
+    bench.pass(9_900);
+    let renewal = bench.renew(&grant);
+    bench.step(Inbox { renewals: vec![renewal.clone()], ..Inbox::default() });
+    assert_eq!(bench.answer(&renewal), Some(&Ok(Reply::Renewed([Ok(10_000)].into()))));
+}
+
+#[test]
+fn of_the_calls_that_did_not_fit_only_gone_acquires_are_dropped() {
+    let mut bench = Bench::new();
+    let held = bench.held("held");
+    let mut calls = Vec::new();
+    for n in 0..4 * BATCH_COMMANDS_MAX as u64 {
+        calls.push(bench.acquire(&format!("{}/{n}", "x".repeat(480)), 0));
+    }
+    let (acquire, release) = (bench.acquire("late", 0), bench.release(&held));
+    calls.extend([acquire.clone(), release.clone()]);
+    bench.calls(calls);
+    assert!(!bench.track.has_room(), "some are left over");
+    bench.step(Inbox { gone: vec![acquire.call, release.call], ..Inbox::default() });
+    while !bench.track.is_quiet() {
+        bench.sync();
+    }
+    assert_eq!(bench.answer(&acquire), None, "nobody wants it");
+    assert_eq!(bench.answer(&release), Some(&Ok(Reply::Released { replayed: false })));
+    let found = bench
+        .log
+        .iter()
+        .any(|it| matches!(it, Change::LeaseGranted(it) if it.target.resource.as_str() == "late"));
+    assert!(!found);
+}
+
+#[test]
+fn what_runs_out_while_the_disk_stands_still_neither_outgrows_a_batch_nor_spins() {
+    let mut bench = Bench::new();
+    for start in 0..24 {
+        let mut calls = Vec::new();
+        for n in 0..500 {
+            calls.push(bench.acquire(&format!("r/{start}/{n}"), 0));
+        }
+        bench.calls(calls);
+        bench.sync();
+    }
+    for name in ["a", "b"] {
+        let request = bench.acquire(name, 0);
+        bench.calls(vec![request]);
+    }
+    for _ in 0..120 {
+        bench.elapsed_ms += 100;
+        bench.step(Inbox::default());
+    }
+    assert_eq!(bench.track.idle_ms(), Some(limits::TICK_MS_MAX), "due, but there is no room");
+    assert!(bench.track.machine().state().lease_count() > 2, "what didn't fit is still there");
+    while bench.track.machine().state().lease_count() > 2 || !bench.track.is_quiet() {
+        if bench.writing.is_empty() {
+            bench.step(Inbox::default());
+        } else {
+            bench.sync();
+        }
+    }
+    assert!(bench.entry_bytes.iter().all(|bytes| *bytes <= BATCH_BYTES_MAX));
+}

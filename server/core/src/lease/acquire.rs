@@ -41,7 +41,7 @@ pub(crate) fn decide(
     if acquire.wait_ms == 0 {
         return Err(Refusal::Held(Box::new(held(view, acquire, ahead.unwrap_or_default()))));
     }
-    check_room(view, request.mark, acquire)?;
+    check_room(view, acquire)?;
     check_cap(Cap::Waiters, view.waiter_count(), 1, view.state.quotas.waiters)?;
     let queued = QueuedWaiter {
         namespace: view.namespace.clone(),
@@ -160,7 +160,7 @@ fn grant(
     acquire: &AcquireLease,
     draft: &mut Draft,
 ) -> Result<Grant, Refusal> {
-    check_room(view, mark, acquire)?;
+    check_room(view, acquire)?;
     let granted = granted(view, mark, acquire, Token(draft.take_revision().0));
     let reply = Grant {
         lease_id: granted.lease_id,
@@ -192,11 +192,7 @@ pub(crate) fn granted(
 }
 
 /// A waiter may become a lease, so both count against every cap.
-fn check_room(
-    view: View<'_>,
-    mark: Option<RequestMark>,
-    acquire: &AcquireLease,
-) -> Result<(), Refusal> {
+fn check_room(view: View<'_>, acquire: &AcquireLease) -> Result<(), Refusal> {
     let quotas = &view.state.quotas;
     if view.space.is_none() {
         let spaces = view.state.spaces.len() as u64;
@@ -205,10 +201,8 @@ fn check_room(
     let used = view.lease_count() + view.waiter_count();
     check_cap(Cap::Leases, used, 1, quotas.leases)?;
     check_cap(Cap::Bytes, view.byte_count(), acquire.bytes(), quotas.bytes)?;
-    if mark.is_some() {
-        check_cap(Cap::Memory, view.state.memory.bytes(), 1, quotas.memory_bytes)?;
-    }
-    Ok(())
+    // Its end will be remembered, with a request id or without.
+    check_cap(Cap::Memory, view.state.memory.bytes(), 1, quotas.memory_bytes)
 }
 
 /// Why a newcomer isn't granted.
