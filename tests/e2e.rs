@@ -1,0 +1,15 @@
+//! End to end: a real server in this process, its real sockets and its real disk, asked by the
+//! generated stubs and by the Rust client.
+//!
+//! What one part does by itself is tested beside that part; what processes do is tested in
+//! `tests/process`. Every wait in here is bounded.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic fails the test")]
+
+#[path = "e2e/rig.rs"]
+mod rig;
+
+#[path = "e2e/refusals.rs"]
+mod refusals;
+#[path = "e2e/service.rs"]
+mod service;
