@@ -2,7 +2,7 @@
 //!
 //! The one place where edge, track and store meet.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
@@ -49,19 +49,11 @@ pub fn start_with(
     clock: Clock,
 ) -> Result<Running<Handle>, StoreError> {
     let (tell, fatal) = oneshot::channel();
-    // Shared with `close`, as a dropped sender is a failure: a track that ends because it was
-    // drained must not drop the last one.
-    let tell = Arc::new(Mutex::new(Some(tell)));
-    let kept = tell.clone();
-    let on_fatal = Box::new(move |fatal| {
-        let tell = tell.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match (fatal, tell) {
-            // Nobody listens any more only when the server is gone itself.
-            (Fatal::Store(error), Some(tell)) => drop(tell.send(error)),
-            // The dropped sender says that it was not the store.
-            (Fatal::Machine, tell) => drop(tell),
-            (Fatal::Store(_), None) => {}
-        }
+    let on_fatal = Box::new(move |fatal| match fatal {
+        // Nobody listens any more only when the server is gone itself.
+        Fatal::Store(error) => drop(tell.send(error)),
+        // The dropped sender says that it was not the store.
+        Fatal::Machine => drop(tell),
     });
     let track_config = TrackConfig {
         quotas: config.quotas,
@@ -82,10 +74,7 @@ pub fn start_with(
             clock.elapsed_ms().saturating_sub(beating.stepped_ms()) < HEARTBEAT_MS_MAX
         }),
         drain: Box::new(move || draining.close()),
-        close: Box::new(move || {
-            track.stop();
-            drop(kept);
-        }),
+        close: Box::new(move || track.stop()),
     })
 }
 

@@ -503,7 +503,7 @@ fn of_the_calls_that_did_not_fit_only_gone_acquires_are_dropped() {
     let found = bench
         .log
         .iter()
-        .any(|it| matches!(it, Change::LeaseGranted(it) if it.target.resource.as_str() == "late"));
+        .any(|it| matches!(it, Change::LeaseGranted(it) if it.resource.as_str() == "late"));
     assert!(!found);
 }
 
