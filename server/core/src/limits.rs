@@ -30,6 +30,8 @@ pub const OPERATIONS_MAX: usize = 256;
 pub const HOLDERS_TOLD_MAX: usize = 8;
 /// Holders shown for one resource.
 pub const HOLDERS_SHOWN_MAX: usize = 64;
+/// Calls attached to one waiter.
+pub const ATTACHED_MAX: usize = 16;
 /// Place in a queue beyond which it is no longer counted.
 pub const POSITION_MAX: usize = 1_000;
 

@@ -8,6 +8,7 @@
 use singletrack_core::{
     command::{AcquireLease, Command, LeaseKey, LeaseRef, Request},
     fence::{Fence, FenceTarget},
+    limits,
     refusal::{LeaseEnd, Refusal},
     reply::{AbandonedState, Reply},
     types::{CallId, CommandHash, LeaseId, Mode, RequestHash, RequestMark, Token},
@@ -315,17 +316,7 @@ impl Model {
                 if !same(self.waiters[index].mark.unwrap().command) {
                     return Some(Told::Reused);
                 }
-                let now = self.now;
-                let waiter = &mut self.waiters[index];
-                waiter.keep_ms = acquire.keep_ms;
-                if acquire.wait_ms == 0 {
-                    if waiter.calls.is_empty() {
-                        waiter.keep_until = now + acquire.keep_ms;
-                    }
-                    return Some(self.held(&self.waiters[index], true));
-                }
-                waiter.calls.push((request.call, now, now + acquire.wait_ms));
-                return None;
+                return self.attach(index, request.call, acquire);
             }
             if let Some(told) = self.past(mark, None) {
                 return Some(told);
@@ -370,6 +361,33 @@ impl Model {
             keep_until: 0,
             keep_ms: acquire.keep_ms,
         });
+        None
+    }
+
+    /// Another call for a waiter that is there.
+    fn attach(&mut self, index: usize, call: CallId, acquire: &AcquireLease) -> Option<Told> {
+        let now = self.now;
+        let served = match self.held(&self.waiters[index], true) {
+            Told::Held { ahead, .. } => {
+                ahead == 0
+                    && self.fits(&self.waiters[index].namespace, &self.waiters[index].acquire)
+            }
+            _ => unreachable!("held is held"),
+        };
+        let waiter = &mut self.waiters[index];
+        waiter.keep_ms = acquire.keep_ms;
+        if acquire.wait_ms == 0 && !served {
+            if waiter.calls.is_empty() {
+                waiter.keep_until = now + acquire.keep_ms;
+            }
+            return Some(self.held(&self.waiters[index], true));
+        }
+        if waiter.calls.len() == limits::ATTACHED_MAX {
+            let (oldest, _, _) = waiter.calls.remove(0);
+            let told = self.held(&self.waiters[index], true);
+            self.told.push((oldest, told));
+        }
+        self.waiters[index].calls.push((call, now, now + acquire.wait_ms));
         None
     }
 

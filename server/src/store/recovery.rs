@@ -179,8 +179,9 @@ impl Fold {
                 }
             }
         }
-        // A wall clock beyond the end of revisions is wrong; the log alone then leads on.
-        let unix_us = if unix_us < REVISION_END { unix_us } else { 0 };
+        // A wall clock beyond the year 2112 is wrong, and would leave no revisions to go on with;
+        // the log alone then leads on.
+        let unix_us = if unix_us < REVISION_END / 2 { unix_us } else { 0 };
         let revision = Revision(unix_us.max(last.0 + 1));
         let start = Entry {
             transactions: vec![Transaction {

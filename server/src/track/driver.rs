@@ -48,8 +48,10 @@ pub enum Fatal {
     Machine,
 }
 
-/// Renewals given to one step. One renews up to a thousand leases.
+/// Renewals given to one step, and the leases in them after which no more are given. One
+/// renews up to a thousand.
 const RENEWALS_A_STEP: usize = 256;
+const RENEWED_LEASES_A_STEP: usize = 8_192;
 /// The longest sleep: the heartbeat of `/livez`.
 const HEARTBEAT: Duration = Duration::from_millis(1_000);
 
@@ -103,6 +105,7 @@ impl Track {
             clock,
             committer,
             meters: meters.0,
+            renewals_owed: 0,
         };
         let thread = std::thread::Builder::new()
             .name(String::from("track"))
@@ -143,6 +146,8 @@ struct Driver {
     clock: Clock,
     committer: CommitterHandle,
     meters: TrackMeters,
+    /// Renewals in the lane that go before the next expiry.
+    renewals_owed: usize,
 }
 
 /// Why the loop ended.
@@ -207,7 +212,7 @@ impl Driver {
     }
 
     /// Waits for something to do and takes it; `None`: the store has failed.
-    fn next_inbox(&self) -> Option<(Inbox, usize)> {
+    fn next_inbox(&mut self) -> Option<(Inbox, usize)> {
         let shared = Arc::clone(&self.shared);
         let mut intake = shared.intake();
         if !self.has_work(&intake) {
@@ -227,8 +232,7 @@ impl Driver {
             unclaimed: std::mem::take(&mut intake.unclaimed),
             ..Inbox::default()
         };
-        intake.renewals.take(RENEWALS_A_STEP, &mut inbox.renewals);
-        inbox.more_renewals = intake.renewals.len() > 0;
+        inbox.more_renewals = self.take_renewals(&mut intake, &mut inbox.renewals);
         if self.steps.has_room_after(inbox.durable) {
             intake.commands.take(BATCH_COMMANDS_MAX, &mut inbox.commands);
         }
@@ -243,6 +247,28 @@ impl Driver {
             wanted
         });
         Some((inbox, queued))
+    }
+
+    /// True when renewals are left over which nothing may expire: those that were there when
+    /// the last of such was taken. Later ones don't count, or a flood of renewals would keep
+    /// every lease alive for ever.
+    fn take_renewals(&mut self, intake: &mut Intake, taken: &mut Vec<Request>) -> bool {
+        let mut leases = 0;
+        while taken.len() < RENEWALS_A_STEP && leases < RENEWED_LEASES_A_STEP {
+            let before = taken.len();
+            intake.renewals.take(1, taken);
+            let Some(request) = taken.get(before) else { break };
+            if let Command::RenewLeases(renewals) = &request.command {
+                leases += renewals.len();
+            }
+        }
+        let left = intake.renewals.len();
+        if self.renewals_owed == 0 {
+            self.renewals_owed = left;
+        } else {
+            self.renewals_owed = self.renewals_owed.saturating_sub(taken.len()).min(left);
+        }
+        self.renewals_owed > 0
     }
 
     fn has_work(&self, intake: &Intake) -> bool {

@@ -36,6 +36,9 @@ const SETTLE_BYTES_MAX: usize = SETTLE_MAX * 2_048;
 /// Bytes that one slice of expiries may weigh.
 const TICK_BYTES_MAX: usize = limits::SLICE_MAX * 320;
 
+/// Bytes that one returned grant may weigh.
+const RETURN_BYTES_MAX: usize = TICK_BYTES_MAX / limits::SLICE_MAX;
+
 const _: () = assert!(
     limits::NAMESPACE_CHARS_MAX + limits::RESOURCE_BYTES_MAX + limits::HOLDER_CHARS_MAX * 4 + 160
         < SETTLE_BYTES_MAX / SETTLE_MAX,
@@ -101,6 +104,8 @@ pub struct Track {
     outstanding: VecDeque<Revision>,
     /// Calls that were taken and did not fit into their batch.
     backlog: VecDeque<Request>,
+    /// Grants to be returned; each was a call in flight, so they are as bounded as those.
+    unclaimed: VecDeque<(Namespace, LeaseRef)>,
     /// The batch that is being filled.
     open: Vec<Transaction>,
     open_bytes: usize,
@@ -128,6 +133,7 @@ impl Track {
             now,
             outstanding: VecDeque::new(),
             backlog: VecDeque::new(),
+            unclaimed: VecDeque::new(),
             open: Vec::new(),
             open_bytes: 0,
             waiting: VecDeque::new(),
@@ -156,7 +162,8 @@ impl Track {
     /// something.
     #[must_use]
     pub fn idle_ms(&self) -> Option<u64> {
-        let decidable = self.machine.is_unsettled() && self.fits(SETTLE_BYTES_MAX);
+        let decidable = (self.machine.is_unsettled() && self.fits(SETTLE_BYTES_MAX))
+            || (!self.unclaimed.is_empty() && self.fits(RETURN_BYTES_MAX));
         if decidable || (!self.backlog.is_empty() && self.outstanding.len() < OUTSTANDING_MAX) {
             return Some(0);
         }
@@ -173,6 +180,7 @@ impl Track {
     pub fn is_quiet(&self) -> bool {
         self.outstanding.is_empty()
             && self.backlog.is_empty()
+            && self.unclaimed.is_empty()
             && self.open.is_empty()
             && self.waiting.is_empty()
             && self.early.is_empty()
@@ -198,7 +206,8 @@ impl Track {
         if !inbox.more_renewals {
             self.tick(&mut tally);
         }
-        self.return_unclaimed(&inbox.unclaimed);
+        self.unclaimed.extend(inbox.unclaimed);
+        self.return_unclaimed();
         self.settle();
         assert!(inbox.commands.is_empty() || self.has_room(), "calls are taken only into room");
         self.backlog.extend(inbox.commands);
@@ -288,15 +297,18 @@ impl Track {
         self.take(decision);
     }
 
-    fn return_unclaimed(&mut self, unclaimed: &[(Namespace, LeaseRef)]) {
-        for (namespace, lease) in unclaimed {
+    /// Releases grants that reached nobody, as far as they can be written down.
+    fn return_unclaimed(&mut self) {
+        while self.fits(RETURN_BYTES_MAX)
+            && let Some((namespace, lease)) = self.unclaimed.pop_front()
+        {
             let request = Request {
                 call: NOBODY,
-                namespace: namespace.clone(),
+                namespace,
                 mark: None,
                 age_ms: 0,
                 fences: Box::default(),
-                command: Command::ReleaseLease(*lease),
+                command: Command::ReleaseLease(lease),
             };
             let decision = self.machine.decide(self.now, &request);
             self.take(decision);

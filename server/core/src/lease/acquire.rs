@@ -112,7 +112,8 @@ pub(crate) fn same_command(known: Option<CommandHash>, asked: CommandHash) -> Re
     if known == Some(asked) { Ok(()) } else { Err(Refusal::RequestIdReused) }
 }
 
-/// Attaches a call to its waiter, or, if it won't wait, tells it how things stand.
+/// Attaches a call to its waiter. One that won't wait is attached only if it is served at once,
+/// else told how things stand.
 fn attach(
     view: View<'_>,
     request: &Request,
@@ -120,10 +121,11 @@ fn attach(
     acquire: &AcquireLease,
     draft: &mut Draft,
 ) -> Outcome {
-    if acquire.wait_ms == 0 {
+    let state = view.state;
+    if acquire.wait_ms == 0 && !super::wait::is_next(state, waiter) {
         draft.motion(Motion::WaiterKept { waiter, keep_ms: acquire.keep_ms });
         return Err(Refusal::StillWaiting(Box::new(super::wait::held_of(
-            view.state, view.now, waiter, 0,
+            state, view.now, waiter, 0,
         ))));
     }
     draft.motion(Motion::CallAttached {
@@ -132,6 +134,7 @@ fn attach(
         until: view.now.plus(acquire.wait_ms),
         keep_ms: acquire.keep_ms,
     });
+    super::wait::bound_calls(state, view.now, waiter, draft);
     Ok(None)
 }
 

@@ -12,12 +12,16 @@ use crate::{
     types::Revision,
 };
 
-/// Decides a bulk renewal. The answer depends on the last changes of its leases alone.
+/// Decides a bulk renewal. The answer depends on the last changes of its leases alone, unless
+/// one is not known.
 pub(crate) fn decide(view: View<'_>, renewals: &[LeaseRef], draft: &mut Draft) -> (Reply, After) {
     let mut after = Revision(0);
     let results: Vec<_> =
         renewals.iter().map(|renewal| renew(view, *renewal, draft, &mut after)).collect();
-    (Reply::Renewed(results.into()), After::Revision(after))
+    // What is not known may have been forgotten before its end was durable.
+    let unknown = results.iter().any(|result| *result == Err(Refusal::NotFound));
+    let after = if unknown { After::Everything } else { After::Revision(after) };
+    (Reply::Renewed(results.into()), after)
 }
 
 fn renew(

@@ -83,6 +83,29 @@ fn grant_to(state: &State, now: Ms, place: u32, draft: &mut Draft) -> bool {
     true
 }
 
+/// Would this waiter be served at once, if a call were attached to it?
+pub(crate) fn is_next(state: &State, place: u32) -> bool {
+    let waiter = state.waiter(place);
+    let free = match (held_mode(state, waiter.resource), waiter.acquire.target.mode) {
+        (None, _) | (Some(Mode::Shared), Mode::Shared) => true,
+        (Some(Mode::Exclusive), _) | (Some(Mode::Shared), Mode::Exclusive) => false,
+    };
+    // Whoever is attached before it would have been served, if it could be.
+    free && position(state, waiter) == 0
+}
+
+/// Makes room for one more call: the one that has waited longest is told to come again.
+pub(crate) fn bound_calls(state: &State, now: Ms, place: u32, draft: &mut Draft) {
+    let waiter = state.waiter(place);
+    if waiter.calls.len() < limits::ATTACHED_MAX {
+        return;
+    }
+    let oldest = waiter.calls.first().expect("there are many");
+    let held = held_of(state, now, place, now.since(oldest.since));
+    draft.answer(oldest.call, Err(Refusal::StillWaiting(Box::new(held))));
+    draft.motion(Motion::CallDetached { call: oldest.call });
+}
+
 /// Ends the waits of a waiter's calls that are due.
 pub(crate) fn end_waits(state: &State, now: Ms, place: u32, draft: &mut Draft) {
     let waiter = state.waiter(place);
