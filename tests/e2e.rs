@@ -9,7 +9,15 @@
 #[path = "e2e/rig.rs"]
 mod rig;
 
+#[path = "e2e/fields.rs"]
+mod fields;
+#[path = "e2e/leases.rs"]
+mod leases;
 #[path = "e2e/refusals.rs"]
 mod refusals;
+#[path = "e2e/restart.rs"]
+mod restart;
 #[path = "e2e/service.rs"]
 mod service;
+#[path = "e2e/tidy.rs"]
+mod tidy;

@@ -45,6 +45,38 @@ async fn every_reason_can_be_provoked_and_says_what_the_table_says() {
     }
 }
 
+#[tokio::test]
+async fn of_several_reasons_the_first_in_the_order_of_checks_is_told() {
+    let rig = Rig::in_memory(&Disk::new(), |config| config.quotas.leases = 2).await;
+    let mut leases = rig.leases().await;
+    let door = ok(leases.acquire_lease(acquire("door", "first"))).await;
+    let mut wish = acquire("room", "first");
+    (wish.request_id, wish.fences) = ("1".into(), vec![fence("door", door.token)]);
+    let grant = ok(leases.acquire_lease(wish.clone())).await;
+    let beyond = acquire("third", "second");
+    refused(leases.acquire_lease(beyond.clone())).await.is(Reason::Quota);
+    refused(leases.acquire_lease(acquire("room", "second"))).await.is(Reason::Held);
+    ok(leases.release_lease(release(&door))).await;
+    ok(leases.acquire_lease(acquire("door", "other"))).await;
+
+    // Replay before fence, decode before replay.
+    let again = ok(leases.acquire_lease(wish.clone())).await;
+    assert_eq!((again.replayed, &again.lease_id), (true, &grant.lease_id));
+    wish.priority = 101;
+    refused(leases.acquire_lease(wish.clone())).await.is(Reason::Malformed);
+    // Replay memory before fence, fence before existence, state and quota.
+    let stale = v1::AcquireLeaseRequest { fences: wish.fences.clone(), ..beyond };
+    let old = v1::AcquireLeaseRequest { request_id: "2".into(), age_ms: 30_001, ..stale.clone() };
+    refused(leases.acquire_lease(old)).await.is(Reason::RequestIdForgotten);
+    refused(leases.acquire_lease(stale.clone())).await.is(Reason::StaleFence);
+    let held = v1::AcquireLeaseRequest { targets: wish.targets, ..stale };
+    refused(leases.acquire_lease(held)).await.is(Reason::StaleFence);
+    let nobody = v1::AcquireLeaseResponse { lease_id: "0".repeat(32), token: 7, ..grant };
+    let unknown = v1::ReleaseLeaseRequest { fences: wish.fences, ..release(&nobody) };
+    refused(leases.release_lease(unknown)).await.is(Reason::StaleFence);
+    rig.stop().await;
+}
+
 async fn provoke(reason: Reason) -> Vec<Told> {
     match reason {
         Reason::Held => held().await,

@@ -24,7 +24,12 @@ use singletrack_server::{
     telemetry::Metrics,
 };
 use tempfile::TempDir;
-use tokio::{net::TcpStream, sync::oneshot, task::JoinHandle};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::oneshot,
+    task::JoinHandle,
+};
 use tonic::{Code, Request, Response, Status, transport::Channel};
 use tonic_types::pb;
 
@@ -139,6 +144,30 @@ impl Rig {
         let client = self.client();
         soon(async {
             while client.get(resource).await.unwrap().waiter_count != waiters {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+impl Rig {
+    /// What `/metrics` says.
+    pub(crate) async fn metrics(&self) -> String {
+        let mut socket = soon(TcpStream::connect(self.admin)).await.unwrap();
+        let host = self.admin;
+        let request = format!("GET /metrics HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut page = String::new();
+        soon(socket.read_to_string(&mut page)).await.unwrap();
+        assert!(page.starts_with("HTTP/1.1 200"), "{page}");
+        page
+    }
+
+    /// Resolves when `/metrics` has this line.
+    pub(crate) async fn until_page_says(&self, line: &str) {
+        soon(async {
+            while !self.metrics().await.lines().any(|found| found == line) {
                 tokio::task::yield_now().await;
             }
         })

@@ -7,11 +7,7 @@ use singletrack_proto::{
     v1::{lease_service_server, session_service_server},
 };
 use singletrack_server::{server::ServeError, store::memory::Disk};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::Instant,
-};
+use tokio::time::Instant;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -100,7 +96,7 @@ async fn the_metrics_page_shows_leases_refusals_and_commits() {
     let grant = ok(leases.acquire_lease(acquire("freed", "first"))).await;
     ok(leases.release_lease(release(&grant))).await;
     refused(leases.acquire_lease(acquire("kept", "second"))).await.is(Reason::Held);
-    let page = page(&rig, "/metrics").await;
+    let page = rig.metrics().await;
     for line in [
         "singletrack_leases 1",
         "singletrack_waiters 0",
@@ -119,18 +115,6 @@ async fn the_metrics_page_shows_leases_refusals_and_commits() {
     assert!((1..=3).contains(&commits), "{page}");
     assert!(page.contains("singletrack_commit_seconds_bucket{le="), "{page}");
     rig.stop().await;
-}
-
-/// A page of the admin port.
-async fn page(rig: &Rig, path: &str) -> String {
-    let mut socket = soon(TcpStream::connect(rig.admin)).await.unwrap();
-    let request =
-        format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", rig.admin);
-    socket.write_all(request.as_bytes()).await.unwrap();
-    let mut page = String::new();
-    soon(socket.read_to_string(&mut page)).await.unwrap();
-    assert!(page.starts_with("HTTP/1.1 200"), "{page}");
-    page
 }
 
 #[tokio::test]
