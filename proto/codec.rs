@@ -20,6 +20,10 @@ const YIELD_BYTES: usize = 32 << 10;
 /// What prost says before it says what is wrong.
 const PROST_PREFIX: &str = "failed to decode Protobuf message: ";
 
+/// What the status of a message that can't be decoded begins with; the fields it was about
+/// follow, innermost first, each as `Message.field: `.
+pub const UNDECODABLE: &str = "the message can't be decoded: ";
+
 /// Protobuf with small buffers: encodes `T`, decodes `U`.
 #[derive(Debug)]
 pub struct WireCodec<T, U>(PhantomData<(T, U)>);
@@ -80,7 +84,7 @@ impl<U: Message + Default> Decoder for WireDecoder<U> {
         U::decode(buffer).map(Some).map_err(|error| {
             let said = error.to_string();
             let what = said.strip_prefix(PROST_PREFIX).unwrap_or(&said);
-            Status::internal(format!("the message can't be decoded: {what}"))
+            Status::internal(format!("{UNDECODABLE}{what}"))
         })
     }
 

@@ -5,7 +5,7 @@
 mod codec;
 mod reason;
 
-pub use codec::{WireCodec, WireDecoder, WireEncoder};
+pub use codec::{UNDECODABLE, WireCodec, WireDecoder, WireEncoder};
 pub use reason::{DOMAIN, Reason, Retry};
 
 /// Messages and stubs of package `singletrack.v1`, as `proto/singletrack/v1` documents them.

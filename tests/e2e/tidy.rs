@@ -11,9 +11,6 @@ use singletrack_proto::{DESCRIPTOR_SET, Reason};
 use tonic::Code;
 
 const LINES_MAX: usize = 800;
-/// Where a test may be ignored: each is no test of its own, but run on demand by another.
-const RUN_BY_OTHERS: [&str; 2] =
-    ["tests/process/pauses.rs", "server/src/store/disk/fixture_tests.rs"];
 /// Written in two parts, so that this file doesn't find itself.
 const BANNED: [(&str, &str); 4] =
     [("todo", "!("), ("dbg", "!("), ("#[ig", "nore"), ("#[al", "low(")];
@@ -62,8 +59,7 @@ fn every_source_file_is_introduced_short_and_finished() {
         }
         for (one, two) in BANNED {
             let banned = format!("{one}{two}");
-            let on_demand = one == "#[ig" && RUN_BY_OTHERS.iter().any(|file| path.ends_with(file));
-            if text.contains(&banned) && !on_demand {
+            if text.contains(&banned) {
                 faults.push(format!("{shown} has `{banned}`"));
             }
         }

@@ -9,7 +9,7 @@ use std::{collections::HashMap, fmt::Display};
 use prost::Message;
 use prost_types::Any;
 use singletrack_proto::{
-    DOMAIN, Reason,
+    DOMAIN, Reason, UNDECODABLE,
     v1::{self, refusal::Detail},
 };
 use tonic::{Code, Status};
@@ -53,7 +53,7 @@ pub(crate) fn of_foreign(code: Code, message: &str, metrics: &Metrics) -> Status
         // Bytes that are no message: a wrong flag, a missing end, bad UTF-8.
         Code::Internal | Code::InvalidArgument | Code::DataLoss => {
             let found = format!("one whole message is expected, found something else: {message}");
-            refuse::flawed(&Flaws::of(whole, found))
+            refuse::flawed(&Flaws::of(format_args!("{}", undecodable_field(message)), found))
         }
         // The stream or its connection broke while the request was read: nobody is left to
         // read this, and nothing is wrong here.
@@ -70,6 +70,21 @@ pub(crate) fn of_foreign(code: Code, message: &str, metrics: &Metrics) -> Status
         | Code::Unauthenticated => refuse::internal(message),
     };
     of(refusal, metrics)
+}
+
+/// The path of the field whose bytes could not be decoded, as far as the decoder says: it names
+/// the innermost `Message.field` first. Empty: the message as a whole.
+fn undecodable_field(message: &str) -> String {
+    let Some((_, told)) = message.split_once(UNDECODABLE) else { return String::new() };
+    let field = |part: &str| {
+        let (owner, field) = part.split_once('.')?;
+        let is_message = owner.chars().all(|c| c.is_ascii_alphanumeric());
+        let is_field = field.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        (is_message && is_field && !field.is_empty()).then(|| field.to_owned())
+    };
+    let mut path: Vec<String> = told.split(": ").map_while(field).collect();
+    path.reverse();
+    path.join(".")
 }
 
 /// The status of a refusal; counts it.

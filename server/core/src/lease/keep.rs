@@ -19,7 +19,7 @@ pub(crate) fn decide(view: View<'_>, renewals: &[LeaseRef], draft: &mut Draft) -
     let results: Vec<_> =
         renewals.iter().map(|renewal| renew(view, *renewal, draft, &mut after)).collect();
     // What is not known may have been forgotten before its end was durable.
-    let unknown = results.iter().any(|result| *result == Err(Refusal::NotFound));
+    let unknown = results.contains(&Err(Refusal::NotFound));
     let after = if unknown { After::Everything } else { After::Revision(after) };
     (Reply::Renewed(results.into()), after)
 }
