@@ -53,22 +53,22 @@ impl State {
         let resource = self.ensure_resource(space, &granted.resource);
         let lease =
             Lease { granted: Arc::clone(granted), space, resource, renewed: Ms(0), armed: UNARMED };
-        let place = place_of(self.leases.insert(lease));
-        self.hold(resource, place, granted);
+        let slot = slot_of(self.leases.insert(lease));
+        self.hold(resource, slot, granted);
         let space = self.space_mut(space);
-        space.leases.insert(granted.token, place);
+        space.leases.insert(granted.token, slot);
         space.bytes += granted.bytes();
-        self.index_lease(place, granted);
-        self.starting.push_back((granted.token, place));
+        self.index_lease(slot, granted);
+        self.starting.push_back((granted.token, slot));
     }
 
-    fn index_lease(&mut self, place: u32, granted: &LeaseGranted) {
+    fn index_lease(&mut self, slot: u32, granted: &LeaseGranted) {
         let (leases, hasher) = (&self.leases, &self.hasher);
-        let of = |at: &u32| leases.get(*at as usize).expect("places of leases are kept true");
+        let of = |at: &u32| leases.get(*at as usize).expect("slots of leases are kept true");
         let id_hash = hasher.hash(&granted.lease_id);
-        self.lease_ids.insert(id_hash, place, |at| hasher.hash(&of(at).granted.lease_id));
+        self.lease_ids.insert(id_hash, slot, |at| hasher.hash(&of(at).granted.lease_id));
         if let Some(mark) = granted.request {
-            self.lease_requests.insert(hasher.hash(&mark.id), place, |at| {
+            self.lease_requests.insert(hasher.hash(&mark.id), slot, |at| {
                 let mark = of(at).granted.request.expect("indexed by its request");
                 hasher.hash(&mark.id)
             });
@@ -76,22 +76,22 @@ impl State {
     }
 
     /// Adds a holder; what it may not share with was excluded by the decision.
-    fn hold(&mut self, resource: u32, place: u32, granted: &LeaseGranted) {
+    fn hold(&mut self, resource: u32, slot: u32, granted: &LeaseGranted) {
         let it = self.resource(resource);
         match it.holders() {
-            Holders::None => self.resource_mut(resource).holder = place,
+            Holders::None => self.resource_mut(resource).holder = slot,
             Holders::One(first) => {
                 let other = &self.lease(first).granted;
                 assert!(
                     granted.mode == Mode::Shared && other.mode == Mode::Shared,
                     "an exclusive lease is alone on its resource"
                 );
-                let both = [(other.token, first), (granted.token, place)];
+                let both = [(other.token, first), (granted.token, slot)];
                 self.resource_mut(resource).crowd().sharers.extend(both);
             }
             Holders::Many(_) => {
                 assert!(granted.mode == Mode::Shared, "many holders share");
-                self.resource_mut(resource).crowd().sharers.insert((granted.token, place));
+                self.resource_mut(resource).crowd().sharers.insert((granted.token, slot));
             }
         }
     }
@@ -99,38 +99,38 @@ impl State {
     fn absorb_end(&mut self, now: Ms, ended: &LeaseEnded) {
         self.memory.remember_end(now, ended);
         let Some(space) = self.find_space(&ended.namespace) else { return };
-        let Some(place) = self.space_mut(space).leases.remove(&ended.token) else { return };
-        let lease = self.leases.remove(place as usize);
+        let Some(slot) = self.space_mut(space).leases.remove(&ended.token) else { return };
+        let lease = self.leases.remove(slot as usize);
         if lease.armed != UNARMED {
-            self.deadlines.disarm(lease.armed, Due::Lease(place));
+            self.deadlines.disarm(lease.armed, Due::Lease(slot));
         }
-        self.unindex_lease(place, &lease.granted);
+        self.unindex_lease(slot, &lease.granted);
         self.space_mut(space).bytes -= lease.granted.bytes();
-        self.let_go(lease.resource, place, lease.granted.token);
+        self.let_go(lease.resource, slot, lease.granted.token);
         self.drop_space_if_idle(space);
     }
 
-    fn unindex_lease(&mut self, place: u32, granted: &LeaseGranted) {
+    fn unindex_lease(&mut self, slot: u32, granted: &LeaseGranted) {
         let id_hash = self.hasher.hash(&granted.lease_id);
-        let known = self.lease_ids.remove(id_hash, |at| *at == place);
+        let known = self.lease_ids.remove(id_hash, |at| *at == slot);
         assert!(known.is_some(), "every lease is found by its id");
         if let Some(mark) = granted.request {
-            let known = self.lease_requests.remove(self.hasher.hash(&mark.id), |at| *at == place);
+            let known = self.lease_requests.remove(self.hasher.hash(&mark.id), |at| *at == slot);
             assert!(known.is_some(), "every lease is found by its request");
         }
     }
 
-    fn let_go(&mut self, resource: u32, place: u32, token: Token) {
+    fn let_go(&mut self, resource: u32, slot: u32, token: Token) {
         let it = self.resource_mut(resource);
         if matches!(it.holders(), Holders::Many(_)) {
             let sharers = &mut it.crowd().sharers;
-            assert!(sharers.remove(&(token, place)), "a lease holds its resource");
+            assert!(sharers.remove(&(token, slot)), "a lease holds its resource");
             if sharers.len() == 1 {
                 let (_, last) = sharers.pop_first().expect("one is left");
                 it.holder = last;
             }
         } else {
-            assert!(it.holder == place, "a lease holds its resource");
+            assert!(it.holder == slot, "a lease holds its resource");
             it.holder = NOWHERE;
         }
         it.tidy();
@@ -148,54 +148,54 @@ impl State {
     }
 
     pub(crate) fn ensure_space(&mut self, namespace: &Namespace) -> u32 {
-        if let Some(place) = self.find_space(namespace) {
-            return place;
+        if let Some(slot) = self.find_space(namespace) {
+            return slot;
         }
         let space =
             Space { name: namespace.clone(), leases: BTreeMap::new(), waiters: 0, bytes: 0 };
-        let place = place_of(self.spaces.insert(space));
-        self.space_names.insert(namespace.clone(), place);
-        place
+        let slot = slot_of(self.spaces.insert(space));
+        self.space_names.insert(namespace.clone(), slot);
+        slot
     }
 
-    pub(crate) fn drop_space_if_idle(&mut self, place: u32) {
-        let space = self.space(place);
+    pub(crate) fn drop_space_if_idle(&mut self, slot: u32) {
+        let space = self.space(slot);
         if space.leases.is_empty() && space.waiters == 0 {
             assert!(space.bytes == 0, "an empty namespace weighs nothing");
-            let space = self.spaces.remove(place as usize);
+            let space = self.spaces.remove(slot as usize);
             self.space_names.remove(&space.name);
         }
     }
 
     pub(crate) fn ensure_resource(&mut self, space: u32, name: &ResourceName) -> u32 {
-        if let Some(place) = self.find_resource(space, name) {
-            return place;
+        if let Some(slot) = self.find_resource(space, name) {
+            return slot;
         }
         let resource = Resource { name: name.clone(), space, holder: NOWHERE, crowd: None };
-        let place = place_of(self.resources.insert(resource));
+        let slot = slot_of(self.resources.insert(resource));
         let hash = self.resource_hash(space, name);
         let (resources, hasher) = (&self.resources, &self.hasher);
-        self.resource_names.insert(hash, place, |at| {
-            let known = resources.get(*at as usize).expect("places of resources are kept true");
+        self.resource_names.insert(hash, slot, |at| {
+            let known = resources.get(*at as usize).expect("slots of resources are kept true");
             hasher.hash(&(known.space, known.name.as_str()))
         });
-        place
+        slot
     }
 
-    pub(crate) fn drop_resource_if_idle(&mut self, place: u32) {
-        let resource = self.resource(place);
+    pub(crate) fn drop_resource_if_idle(&mut self, slot: u32) {
+        let resource = self.resource(slot);
         if resource.is_held() || resource.crowd.is_some() {
             return;
         }
         let hash = self.resource_hash(resource.space, &resource.name);
-        let known = self.resource_names.remove(hash, |at| *at == place);
+        let known = self.resource_names.remove(hash, |at| *at == slot);
         assert!(known.is_some(), "every resource is found by its name");
-        self.resources.remove(place as usize);
+        self.resources.remove(slot as usize);
     }
 }
 
 /// A slab's index as the 32 bits in which indexes keep it.
-pub(crate) fn place_of(index: usize) -> u32 {
+pub(crate) fn slot_of(index: usize) -> u32 {
     u32::try_from(index).expect("quotas keep every slab below 2^32")
 }
 

@@ -12,7 +12,7 @@ use crate::limits::BODY_INLINE_MAX;
 pub struct Body {
     len: u64,
     digest: Digest,
-    place: Place,
+    kept: Kept,
 }
 
 /// First 128 bits of the SHA-256 of a body; computed at the edge.
@@ -21,7 +21,7 @@ pub struct Digest(pub [u8; 16]);
 
 /// Where the bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Kept {
     /// Here: at most [`BODY_INLINE_MAX`] bytes.
     Inline(Bytes),
     /// In the store, under the digest.
@@ -31,13 +31,12 @@ pub enum Place {
 impl Body {
     /// A body of these bytes: inline up to [`BODY_INLINE_MAX`], else only named.
     ///
-    /// A caller that gets a [`Place::Stored`] body hands the bytes to the store itself.
+    /// A caller that gets a [`Kept::Stored`] body hands the bytes to the store itself.
     #[must_use]
     pub fn new(bytes: Bytes, digest: Digest) -> Self {
         let len = bytes.len() as u64;
-        let place =
-            if bytes.len() <= BODY_INLINE_MAX { Place::Inline(bytes) } else { Place::Stored };
-        Self { len, digest, place }
+        let kept = if bytes.len() <= BODY_INLINE_MAX { Kept::Inline(bytes) } else { Kept::Stored };
+        Self { len, digest, kept }
     }
 
     /// Length in bytes.
@@ -60,7 +59,7 @@ impl Body {
 
     /// Where the bytes are.
     #[must_use]
-    pub const fn place(&self) -> &Place {
-        &self.place
+    pub const fn kept(&self) -> &Kept {
+        &self.kept
     }
 }

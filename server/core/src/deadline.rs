@@ -7,7 +7,7 @@ use alloc::collections::{BTreeSet, VecDeque};
 
 use crate::{limits, types::Ms};
 
-/// What can be due. The numbers are places in the state's slabs.
+/// What can be due. The numbers are slots in the state's slabs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Due {
     /// A lease may have run out; its own clock says for certain.
@@ -29,12 +29,12 @@ pub(crate) struct Deadlines {
 struct Armed {
     high: u32,
     low: u32,
-    /// Kind in the top two bits, place below.
+    /// Kind in the top two bits, slot below.
     due: u32,
 }
 
 const KIND_SHIFT: u32 = 30;
-const PLACE_MASK: u32 = (1 << KIND_SHIFT) - 1;
+const SLOT_MASK: u32 = (1 << KIND_SHIFT) - 1;
 
 /// When machine time stood still: the moments from which holders get a full ttl again.
 ///
@@ -47,14 +47,14 @@ pub(crate) struct Floors {
 
 impl Armed {
     fn new(at: Ms, due: Due) -> Self {
-        let (kind, place) = match due {
-            Due::Lease(place) => (0, place),
-            Due::Wait(place) => (1, place),
-            Due::Keep(place) => (2, place),
+        let (kind, slot) = match due {
+            Due::Lease(slot) => (0, slot),
+            Due::Wait(slot) => (1, slot),
+            Due::Keep(slot) => (2, slot),
         };
-        assert!(place <= PLACE_MASK, "quotas keep every slab below 2^30");
+        assert!(slot <= SLOT_MASK, "quotas keep every slab below 2^30");
         let (high, low) = ((at.0 >> 32) as u32, (at.0 & u64::from(u32::MAX)) as u32);
-        Self { high, low, due: kind << KIND_SHIFT | place }
+        Self { high, low, due: kind << KIND_SHIFT | slot }
     }
 
     const fn at(self) -> Ms {
@@ -62,11 +62,11 @@ impl Armed {
     }
 
     fn due(self) -> Due {
-        let place = self.due & PLACE_MASK;
+        let slot = self.due & SLOT_MASK;
         match self.due >> KIND_SHIFT {
-            0 => Due::Lease(place),
-            1 => Due::Wait(place),
-            _ => Due::Keep(place),
+            0 => Due::Lease(slot),
+            1 => Due::Wait(slot),
+            _ => Due::Keep(slot),
         }
     }
 }

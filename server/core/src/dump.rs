@@ -10,10 +10,10 @@ impl Machine {
     #[must_use]
     pub fn rows(&self) -> Vec<Change> {
         let state = self.state();
-        let spaces = state.space_names.values().map(|place| state.space(*place));
+        let spaces = state.space_names.values().map(|slot| state.space(*slot));
         spaces
             .flat_map(|space| space.leases.values())
-            .map(|place| Change::LeaseGranted(Arc::clone(&state.lease(*place).granted)))
+            .map(|slot| Change::LeaseGranted(Arc::clone(&state.lease(*slot).granted)))
             .collect()
     }
 }

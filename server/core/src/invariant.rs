@@ -27,12 +27,12 @@ impl Machine {
 
 fn check_spaces(state: &State) {
     assert!(state.spaces.len() == state.space_names.len(), "every namespace has one name");
-    for (name, place) in &state.space_names {
-        let space = state.space(*place);
+    for (name, slot) in &state.space_names {
+        let space = state.space(*slot);
         assert!(space.name == *name, "namespaces are found by their names");
         assert!(!space.leases.is_empty() || space.waiters > 0, "an idle namespace is dropped");
         let leases: u64 = space.leases.values().map(|at| state.lease(*at).granted.bytes()).sum();
-        let waiters = state.waiters.iter().filter(|(_, waiter)| waiter.space == *place);
+        let waiters = state.waiters.iter().filter(|(_, waiter)| waiter.space == *slot);
         let waiting: u64 = waiters.clone().map(|(_, waiter)| waiter.bytes()).sum();
         assert!(space.bytes == leases + waiting, "bytes are the sum of what is there");
         assert!(space.waiters == waiters.count() as u64, "waiters are counted");
@@ -43,22 +43,22 @@ fn check_leases(state: &State) {
     let mut tokens = BTreeSet::new();
     let mut with_request = 0;
     for (index, lease) in &state.leases {
-        let place = u32::try_from(index).expect("places are 32 bits");
+        let slot = u32::try_from(index).expect("slots are 32 bits");
         let granted = &lease.granted;
         assert!(tokens.insert(granted.token), "no token is used twice");
         assert!(granted.token.revision() <= state.revision, "tokens come from the counter");
         let space = state.space(lease.space);
         assert!(space.name == granted.namespace, "a lease is in its namespace");
-        assert!(space.leases.get(&granted.token) == Some(&place), "found by token");
-        assert!(state.find_lease(lease.space, granted.lease_id) == Some(place), "found by id");
+        assert!(space.leases.get(&granted.token) == Some(&slot), "found by token");
+        assert!(state.find_lease(lease.space, granted.lease_id) == Some(slot), "found by id");
         if let Some(mark) = granted.request {
             with_request += 1;
-            assert!(state.find_lease_of(mark.id) == Some(place), "found by request");
+            assert!(state.find_lease_of(mark.id) == Some(slot), "found by request");
             assert!(state.find_waiter_of(mark.id).is_none(), "who holds does not wait");
         }
         let resource = state.resource(lease.resource);
         assert!(resource.name == granted.resource, "a lease is on its resource");
-        assert!(resource.holders().iter().any(|at| at == place), "and holds it");
+        assert!(resource.holders().iter().any(|at| at == slot), "and holds it");
         let starting = state.starting.iter().any(|(token, _)| *token == granted.token);
         assert!(
             starting == (lease.armed == UNARMED),
@@ -74,9 +74,9 @@ fn check_leases(state: &State) {
 fn check_resources(state: &State) {
     assert!(state.resource_names.len() == state.resources.len(), "found by name, and only those");
     for (index, resource) in &state.resources {
-        let place = u32::try_from(index).expect("places are 32 bits");
+        let slot = u32::try_from(index).expect("slots are 32 bits");
         let found = state.find_resource(resource.space, &resource.name);
-        assert!(found == Some(place), "resources are found by their names");
+        assert!(found == Some(slot), "resources are found by their names");
         let held = resource.is_held();
         assert!(held || resource.queue().is_some(), "an idle resource is dropped");
         let exclusive = resource
@@ -92,19 +92,19 @@ fn check_resources(state: &State) {
             let idle = crowd.sharers.is_empty() && crowd.queue.total == 0;
             assert!(!idle, "a crowd that is none is dropped");
         }
-        check_queue(state, place);
+        check_queue(state, slot);
     }
 }
 
-fn check_queue(state: &State, place: u32) {
-    let resource = state.resource(place);
+fn check_queue(state: &State, slot: u32) {
+    let resource = state.resource(slot);
     let Some(queue) = resource.queue() else { return };
-    let mine = state.waiters.iter().filter(|(_, waiter)| waiter.resource == place);
+    let mine = state.waiters.iter().filter(|(_, waiter)| waiter.resource == slot);
     assert!(queue.total as usize == mine.count(), "waiters are counted");
     let mut levels: BTreeMap<i8, Level> = BTreeMap::new();
     for (key, at) in &queue.attached {
         let waiter = state.waiter(*at);
-        assert!(waiter.key() == *key && waiter.resource == place, "a waiter is in its place");
+        assert!(waiter.key() == *key && waiter.resource == slot, "a waiter is in its place");
         assert!(waiter.is_attached(), "only attached waiters are served");
         let level = levels.entry(key.descending.0).or_default();
         match waiter.acquire.target.mode {
@@ -113,17 +113,17 @@ fn check_queue(state: &State, place: u32) {
         }
     }
     assert!(levels == queue.levels, "levels count the attached waiters");
-    let listed = state.unsettled.contains(&place);
+    let listed = state.unsettled.contains(&slot);
     let unsettled = resource.crowd.as_deref().is_some_and(|crowd| crowd.unsettled);
     assert!(listed || !unsettled, "what is to settle is on the list");
     if !unsettled {
-        check_settled(state, place);
+        check_settled(state, slot);
     }
 }
 
 /// The first in the queue of a settled resource really can't be served.
-fn check_settled(state: &State, place: u32) {
-    let resource = state.resource(place);
+fn check_settled(state: &State, slot: u32) {
+    let resource = state.resource(slot);
     let Some(queue) = resource.queue() else { return };
     let Some(first) = queue.attached.values().next() else { return };
     let held = resource.holders().iter().next().map(|at| state.lease(at).granted.mode);
@@ -140,21 +140,21 @@ fn check_waiters(state: &State) {
     let mut calls = 0;
     let mut marked = 0;
     for (index, waiter) in &state.waiters {
-        let place = u32::try_from(index).expect("places are 32 bits");
+        let slot = u32::try_from(index).expect("slots are 32 bits");
         calls += waiter.calls.len();
         for attached in &waiter.calls {
-            assert!(state.find_waiter_by(attached.call) == Some(place), "found by call");
+            assert!(state.find_waiter_by(attached.call) == Some(slot), "found by call");
         }
         if let Some(mark) = waiter.mark {
             marked += 1;
-            assert!(state.find_waiter_of(mark.id) == Some(place), "found by request");
+            assert!(state.find_waiter_of(mark.id) == Some(slot), "found by request");
         } else {
             assert!(waiter.is_attached(), "without a request id nobody can come back");
         }
         let queue = state.resource(waiter.resource).queue().expect("it is queued");
-        let served = queue.attached.get(&waiter.key()) == Some(&place);
+        let served = queue.attached.get(&waiter.key()) == Some(&slot);
         assert!(served == waiter.is_attached(), "attached waiters are served, others passed over");
-        let due = if served { Due::Wait(place) } else { Due::Keep(place) };
+        let due = if served { Due::Wait(slot) } else { Due::Keep(slot) };
         assert!(state.deadlines.is_armed(waiter.armed, due), "every waiter has a deadline");
     }
     assert!(state.calls.len() == calls, "nothing else is found by call");
@@ -165,9 +165,9 @@ fn check_deadlines(state: &State) {
     let armed = state.leases.iter().filter(|(_, lease)| lease.armed != UNARMED).count();
     assert!(state.deadlines.len() == armed + state.waiters.len(), "one deadline each");
     for (index, lease) in &state.leases {
-        let place = u32::try_from(index).expect("places are 32 bits");
+        let slot = u32::try_from(index).expect("slots are 32 bits");
         if lease.armed != UNARMED {
-            assert!(state.deadlines.is_armed(lease.armed, Due::Lease(place)), "armed as it says");
+            assert!(state.deadlines.is_armed(lease.armed, Due::Lease(slot)), "armed as it says");
             let true_end = state.floors.deadline(lease.renewed, lease.granted.ttl.ms());
             assert!(lease.armed <= true_end, "a deadline is looked at no later than it is due");
         }

@@ -10,7 +10,7 @@ use crate::{
     types::{CallId, Ms, Namespace, RequestMark},
 };
 
-/// One motion. `u32`s are places in the state's slabs, true while the state is not changed.
+/// One motion. `u32`s are slots in the state's slabs, true while the state is not changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Motion {
     /// A call waits for a lease: a new waiter, with this call attached.

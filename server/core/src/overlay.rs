@@ -41,7 +41,7 @@ pub(crate) struct Known<'a> {
     pub(crate) granted: &'a Arc<LeaseGranted>,
     pub(crate) remaining_ms: u64,
     /// Where it is; `None`: only decided.
-    pub(crate) place: Option<u32>,
+    pub(crate) slot: Option<u32>,
 }
 
 // === impl Overlay ===
@@ -83,14 +83,14 @@ impl<'a> View<'a> {
         Self { overlay: Some(overlay), ..self }
     }
 
-    /// The lease at a place, unless the overlay has ended it.
-    pub(crate) fn known(self, place: u32) -> Option<Known<'a>> {
-        let granted = &self.state.lease(place).granted;
+    /// The lease at a slot, unless the overlay has ended it.
+    pub(crate) fn known(self, slot: u32) -> Option<Known<'a>> {
+        let granted = &self.state.lease(slot).granted;
         if self.overlay.is_some_and(|over| over.ended.contains_key(&granted.token)) {
             return None;
         }
-        let remaining_ms = self.state.remaining_ms(place, self.now);
-        Some(Known { granted, remaining_ms, place: Some(place) })
+        let remaining_ms = self.state.remaining_ms(slot, self.now);
+        Some(Known { granted, remaining_ms, slot: Some(slot) })
     }
 
     /// Leases that exist only in the overlay, by token.
@@ -98,21 +98,21 @@ impl<'a> View<'a> {
         self.overlay.into_iter().flat_map(|over| over.granted.values()).map(|granted| Known {
             granted,
             remaining_ms: granted.ttl.ms(),
-            place: None,
+            slot: None,
         })
     }
 
     /// The live lease with this id.
     pub(crate) fn lease_by_id(self, id: LeaseId) -> Option<Known<'a>> {
         let base = self.space.and_then(|space| self.state.find_lease(space, id));
-        base.and_then(|place| self.known(place))
+        base.and_then(|slot| self.known(slot))
             .or_else(|| self.fresh().find(|known| known.granted.lease_id == id))
     }
 
     fn lease_by_token(self, token: Token) -> Option<Known<'a>> {
         let space = self.space.map(|space| self.state.space(space));
         let base = space.and_then(|space| space.leases.get(&token));
-        base.and_then(|place| self.known(*place))
+        base.and_then(|slot| self.known(*slot))
             .or_else(|| self.fresh().find(|known| known.granted.token == token))
     }
 
@@ -129,14 +129,14 @@ impl<'a> View<'a> {
 
     /// The resource, if it is held or waited for in the state.
     pub(crate) fn resource(self, name: &ResourceName) -> Option<&'a Resource> {
-        let place = self.state.find_resource(self.space?, name)?;
-        Some(self.state.resource(place))
+        let slot = self.state.find_resource(self.space?, name)?;
+        Some(self.state.resource(slot))
     }
 
     /// Who holds a resource, oldest grant first.
     pub(crate) fn holders(self, name: &ResourceName) -> impl Iterator<Item = Known<'a>> {
         let base = self.resource(name).into_iter().flat_map(|it| it.holders().iter());
-        base.filter_map(move |place| self.known(place)).chain(self.fresh_on(name))
+        base.filter_map(move |slot| self.known(slot)).chain(self.fresh_on(name))
     }
 
     /// Leases of a resource that exist only in the overlay.
@@ -154,7 +154,7 @@ impl<'a> View<'a> {
     pub(crate) fn newest_holder(self, name: &ResourceName) -> Option<Known<'a>> {
         let base = self.resource(name).into_iter().flat_map(|it| it.holders().iter().rev());
         let fresh = self.fresh_on(name).last();
-        fresh.or_else(|| base.filter_map(|place| self.known(place)).next())
+        fresh.or_else(|| base.filter_map(|slot| self.known(slot)).next())
     }
 
     /// How many hold a resource.

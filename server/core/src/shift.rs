@@ -3,7 +3,7 @@
 use alloc::vec;
 
 use crate::{
-    absorb::place_of,
+    absorb::slot_of,
     deadline::Due,
     motion::{Motion, QueuedWaiter},
     state::{AttachedCall, State, UNARMED, Waiter},
@@ -31,35 +31,35 @@ impl State {
 
     /// Begins the deadlines of all grants up to and including `through`, as they are durable.
     pub(crate) fn start_deadlines(&mut self, now: Ms, through: Revision) {
-        while let Some((token, place)) = self.starting.front().copied() {
+        while let Some((token, slot)) = self.starting.front().copied() {
             if token.revision() > through {
                 return;
             }
             self.starting.pop_front();
-            // It may have been released meanwhile, and its place given to another.
-            let lease = self.leases.get(place as usize);
+            // It may have been released meanwhile, and its slot given to another.
+            let lease = self.leases.get(slot as usize);
             if lease.is_some_and(|lease| lease.granted.token == token && lease.armed == UNARMED) {
-                let lease = self.lease_mut(place);
+                let lease = self.lease_mut(slot);
                 lease.renewed = now;
                 let at = now.plus(lease.granted.ttl.ms());
                 lease.armed = at;
-                self.deadlines.arm(at, Due::Lease(place));
+                self.deadlines.arm(at, Due::Lease(slot));
             }
         }
     }
 
     /// A renewal moves the deadline only; where it is armed is put right when that comes up.
-    fn renew_lease(&mut self, now: Ms, place: u32) {
-        let lease = self.lease_mut(place);
+    fn renew_lease(&mut self, now: Ms, slot: u32) {
+        let lease = self.lease_mut(slot);
         assert!(lease.renewed <= now, "time never goes backwards");
         lease.renewed = now;
     }
 
-    fn rearm_lease(&mut self, place: u32, at: Ms) {
-        let armed = self.lease(place).armed;
-        self.deadlines.disarm(armed, Due::Lease(place));
-        self.deadlines.arm(at, Due::Lease(place));
-        self.lease_mut(place).armed = at;
+    fn rearm_lease(&mut self, slot: u32, at: Ms) {
+        let armed = self.lease(slot).armed;
+        self.deadlines.disarm(armed, Due::Lease(slot));
+        self.deadlines.arm(at, Due::Lease(slot));
+        self.lease_mut(slot).armed = at;
     }
 
     fn queue_waiter(&mut self, now: Ms, queued: &QueuedWaiter) {
@@ -77,98 +77,98 @@ impl State {
             calls: vec![],
             armed: UNARMED,
         };
-        let place = place_of(self.waiters.insert(waiter));
+        let slot = slot_of(self.waiters.insert(waiter));
         let held = self.space_mut(space);
         held.waiters += 1;
         held.bytes += queued.bytes();
         self.resource_mut(resource).crowd().queue.total += 1;
         if let Some(mark) = queued.mark {
             let (waiters, hasher) = (&self.waiters, &self.hasher);
-            self.waiter_requests.insert(hasher.hash(&mark.id), place, |at| {
-                let known = waiters.get(*at as usize).expect("places of waiters are kept true");
+            self.waiter_requests.insert(hasher.hash(&mark.id), slot, |at| {
+                let known = waiters.get(*at as usize).expect("slots of waiters are kept true");
                 hasher.hash(&known.mark.expect("indexed by its request").id)
             });
         }
         let call = AttachedCall { call: queued.call, since: now, until: queued.until };
-        self.attach_call(place, call);
+        self.attach_call(slot, call);
     }
 
-    fn attach_call(&mut self, place: u32, call: AttachedCall) {
-        let waiter = self.waiter_mut(place);
+    fn attach_call(&mut self, slot: u32, call: AttachedCall) {
+        let waiter = self.waiter_mut(slot);
         let was_attached = waiter.is_attached();
         waiter.calls.push(call);
         let (resource, key) = (waiter.resource, waiter.key());
         let mode = waiter.acquire.target.mode;
         let hasher = self.hasher.clone();
         self.calls
-            .insert(hasher.hash(&call.call), (call.call, place), |(known, _)| hasher.hash(known));
+            .insert(hasher.hash(&call.call), (call.call, slot), |(known, _)| hasher.hash(known));
         if !was_attached {
-            self.resource_mut(resource).crowd().queue.attach(key, mode, place);
+            self.resource_mut(resource).crowd().queue.attach(key, mode, slot);
             self.unsettle(resource);
         }
-        self.rearm_waiter(place);
+        self.rearm_waiter(slot);
     }
 
     fn detach_call(&mut self, now: Ms, call: CallId) {
         let hash = self.hasher.hash(&call);
-        let Some((_, place)) = self.calls.remove(hash, |(known, _)| *known == call) else { return };
-        let waiter = self.waiter_mut(place);
+        let Some((_, slot)) = self.calls.remove(hash, |(known, _)| *known == call) else { return };
+        let waiter = self.waiter_mut(slot);
         waiter.calls.retain(|attached| attached.call != call);
         if waiter.is_attached() {
-            self.rearm_waiter(place);
+            self.rearm_waiter(slot);
         } else if waiter.mark.is_none() {
-            self.leave_queue(place, true);
-            self.remove_waiter(place);
+            self.leave_queue(slot, true);
+            self.remove_waiter(slot);
         } else {
             let keep_ms = waiter.acquire.keep_ms;
-            self.leave_queue(place, true);
-            self.keep_until(place, now.plus(keep_ms));
+            self.leave_queue(slot, true);
+            self.keep_until(slot, now.plus(keep_ms));
         }
     }
 
-    fn keep_waiter(&mut self, now: Ms, place: u32, keep_ms: u64) {
-        let waiter = self.waiter_mut(place);
+    fn keep_waiter(&mut self, now: Ms, slot: u32, keep_ms: u64) {
+        let waiter = self.waiter_mut(slot);
         waiter.acquire.keep_ms = keep_ms;
         if !waiter.is_attached() {
-            self.keep_until(place, now.plus(keep_ms));
+            self.keep_until(slot, now.plus(keep_ms));
         }
     }
 
-    fn keep_until(&mut self, place: u32, at: Ms) {
-        self.disarm_waiter(place, false);
-        self.deadlines.arm(at, Due::Keep(place));
-        self.waiter_mut(place).armed = at;
+    fn keep_until(&mut self, slot: u32, at: Ms) {
+        self.disarm_waiter(slot, false);
+        self.deadlines.arm(at, Due::Keep(slot));
+        self.waiter_mut(slot).armed = at;
     }
 
-    fn drop_waiter(&mut self, place: u32) {
-        let waiter = self.waiter(place);
+    fn drop_waiter(&mut self, slot: u32) {
+        let waiter = self.waiter(slot);
         let attached = waiter.is_attached();
         if attached {
-            self.leave_queue(place, true);
-            let calls = core::mem::take(&mut self.waiter_mut(place).calls);
+            self.leave_queue(slot, true);
+            let calls = core::mem::take(&mut self.waiter_mut(slot).calls);
             for attached in calls {
                 let hash = self.hasher.hash(&attached.call);
                 self.calls.remove(hash, |(known, _)| *known == attached.call);
             }
         }
-        self.remove_waiter(place);
+        self.remove_waiter(slot);
     }
 
     /// Takes a waiter out of the order of those to be served; whoever stood behind may be next.
-    fn leave_queue(&mut self, place: u32, was_attached: bool) {
-        self.disarm_waiter(place, was_attached);
-        let waiter = self.waiter(place);
+    fn leave_queue(&mut self, slot: u32, was_attached: bool) {
+        self.disarm_waiter(slot, was_attached);
+        let waiter = self.waiter(slot);
         let (resource, key, mode) = (waiter.resource, waiter.key(), waiter.acquire.target.mode);
         self.resource_mut(resource).crowd().queue.detach(key, mode);
         self.unsettle(resource);
     }
 
-    fn remove_waiter(&mut self, place: u32) {
-        self.disarm_waiter(place, false);
-        let waiter = self.waiters.remove(place as usize);
+    fn remove_waiter(&mut self, slot: u32) {
+        self.disarm_waiter(slot, false);
+        let waiter = self.waiters.remove(slot as usize);
         if let Some(mark) = waiter.mark {
             let hash = self.hasher.hash(&mark.id);
-            let known = self.waiter_requests.remove(hash, |at| *at == place);
+            let known = self.waiter_requests.remove(hash, |at| *at == slot);
             assert!(known.is_some(), "every waiter is found by its request");
         }
         let space = self.space_mut(waiter.space);
@@ -181,30 +181,30 @@ impl State {
         self.drop_space_if_idle(waiter.space);
     }
 
-    fn rearm_waiter(&mut self, place: u32) {
-        let waiter = self.waiter(place);
+    fn rearm_waiter(&mut self, slot: u32) {
+        let waiter = self.waiter(slot);
         let earliest = waiter.calls.iter().map(|call| call.until).min();
         let at = earliest.expect("an attached waiter has a call");
         // It may stand in the table as detached until now, or as attached with another end.
         let was = waiter.armed;
         if was != UNARMED {
-            let due = if self.deadlines.is_armed(was, Due::Wait(place)) {
-                Due::Wait(place)
+            let due = if self.deadlines.is_armed(was, Due::Wait(slot)) {
+                Due::Wait(slot)
             } else {
-                Due::Keep(place)
+                Due::Keep(slot)
             };
             self.deadlines.disarm(was, due);
         }
-        self.deadlines.arm(at, Due::Wait(place));
-        self.waiter_mut(place).armed = at;
+        self.deadlines.arm(at, Due::Wait(slot));
+        self.waiter_mut(slot).armed = at;
     }
 
-    fn disarm_waiter(&mut self, place: u32, attached: bool) {
-        let armed = self.waiter(place).armed;
+    fn disarm_waiter(&mut self, slot: u32, attached: bool) {
+        let armed = self.waiter(slot).armed;
         if armed != UNARMED {
-            let due = if attached { Due::Wait(place) } else { Due::Keep(place) };
+            let due = if attached { Due::Wait(slot) } else { Due::Keep(slot) };
             self.deadlines.disarm(armed, due);
-            self.waiter_mut(place).armed = UNARMED;
+            self.waiter_mut(slot).armed = UNARMED;
         }
     }
 

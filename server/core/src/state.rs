@@ -87,7 +87,7 @@ pub(crate) struct Resource {
     pub(crate) crowd: Option<Box<Crowd>>,
 }
 
-/// A place that is none.
+/// A slot that is none.
 pub(crate) const NOWHERE: u32 = u32::MAX;
 
 /// Those who share a resource, and those who wait for it.
@@ -187,36 +187,36 @@ impl State {
         }
     }
 
-    pub(crate) fn space(&self, place: u32) -> &Space {
-        self.spaces.get(place as usize).expect("places of spaces are kept true")
+    pub(crate) fn space(&self, slot: u32) -> &Space {
+        self.spaces.get(slot as usize).expect("slots of spaces are kept true")
     }
 
-    pub(crate) fn space_mut(&mut self, place: u32) -> &mut Space {
-        self.spaces.get_mut(place as usize).expect("places of spaces are kept true")
+    pub(crate) fn space_mut(&mut self, slot: u32) -> &mut Space {
+        self.spaces.get_mut(slot as usize).expect("slots of spaces are kept true")
     }
 
-    pub(crate) fn lease(&self, place: u32) -> &Lease {
-        self.leases.get(place as usize).expect("places of leases are kept true")
+    pub(crate) fn lease(&self, slot: u32) -> &Lease {
+        self.leases.get(slot as usize).expect("slots of leases are kept true")
     }
 
-    pub(crate) fn lease_mut(&mut self, place: u32) -> &mut Lease {
-        self.leases.get_mut(place as usize).expect("places of leases are kept true")
+    pub(crate) fn lease_mut(&mut self, slot: u32) -> &mut Lease {
+        self.leases.get_mut(slot as usize).expect("slots of leases are kept true")
     }
 
-    pub(crate) fn resource(&self, place: u32) -> &Resource {
-        self.resources.get(place as usize).expect("places of resources are kept true")
+    pub(crate) fn resource(&self, slot: u32) -> &Resource {
+        self.resources.get(slot as usize).expect("slots of resources are kept true")
     }
 
-    pub(crate) fn resource_mut(&mut self, place: u32) -> &mut Resource {
-        self.resources.get_mut(place as usize).expect("places of resources are kept true")
+    pub(crate) fn resource_mut(&mut self, slot: u32) -> &mut Resource {
+        self.resources.get_mut(slot as usize).expect("slots of resources are kept true")
     }
 
-    pub(crate) fn waiter(&self, place: u32) -> &Waiter {
-        self.waiters.get(place as usize).expect("places of waiters are kept true")
+    pub(crate) fn waiter(&self, slot: u32) -> &Waiter {
+        self.waiters.get(slot as usize).expect("slots of waiters are kept true")
     }
 
-    pub(crate) fn waiter_mut(&mut self, place: u32) -> &mut Waiter {
-        self.waiters.get_mut(place as usize).expect("places of waiters are kept true")
+    pub(crate) fn waiter_mut(&mut self, slot: u32) -> &mut Waiter {
+        self.waiters.get_mut(slot as usize).expect("slots of waiters are kept true")
     }
 
     pub(crate) fn find_space(&self, namespace: &Namespace) -> Option<u32> {
@@ -225,16 +225,16 @@ impl State {
 
     pub(crate) fn find_resource(&self, space: u32, name: &ResourceName) -> Option<u32> {
         let hash = self.resource_hash(space, name);
-        let is = |place: &u32| {
-            let resource = self.resource(*place);
+        let is = |slot: &u32| {
+            let resource = self.resource(*slot);
             resource.space == space && resource.name == *name
         };
         self.resource_names.find(hash, is).copied()
     }
 
     pub(crate) fn find_lease(&self, space: u32, id: LeaseId) -> Option<u32> {
-        let is = |place: &u32| {
-            let lease = self.lease(*place);
+        let is = |slot: &u32| {
+            let lease = self.lease(*slot);
             lease.space == space && lease.granted.lease_id == id
         };
         self.lease_ids.find(self.hasher.hash(&id), is).copied()
@@ -242,13 +242,13 @@ impl State {
 
     /// The live lease that this request got.
     pub(crate) fn find_lease_of(&self, id: RequestHash) -> Option<u32> {
-        let is = |place: &u32| self.lease(*place).granted.request.is_some_and(|m| m.id == id);
+        let is = |slot: &u32| self.lease(*slot).granted.request.is_some_and(|m| m.id == id);
         self.lease_requests.find(self.hasher.hash(&id), is).copied()
     }
 
     /// The waiter of this request.
     pub(crate) fn find_waiter_of(&self, id: RequestHash) -> Option<u32> {
-        let is = |place: &u32| self.waiter(*place).mark.is_some_and(|m| m.id == id);
+        let is = |slot: &u32| self.waiter(*slot).mark.is_some_and(|m| m.id == id);
         self.waiter_requests.find(self.hasher.hash(&id), is).copied()
     }
 
@@ -262,8 +262,8 @@ impl State {
     }
 
     /// What is left of a lease: all of it while its deadline has not begun.
-    pub(crate) fn remaining_ms(&self, place: u32, now: Ms) -> u64 {
-        let lease = self.lease(place);
+    pub(crate) fn remaining_ms(&self, slot: u32, now: Ms) -> u64 {
+        let lease = self.lease(slot);
         if lease.armed == UNARMED {
             return lease.granted.ttl.ms();
         }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use singletrack_core::{
-    body::{Body, Digest, Place},
+    body::{Body, Digest, Kept},
     limits::BODY_INLINE_MAX,
 };
 
@@ -17,7 +17,7 @@ fn a_body_is_inline_up_to_its_bound_and_only_named_beyond() {
         assert_eq!(body.len(), len as u64);
         assert_eq!(body.is_empty(), len == 0);
         assert_eq!(body.digest(), digest);
-        let place = if inline { Place::Inline(bytes) } else { Place::Stored };
-        assert_eq!(*body.place(), place);
+        let kept = if inline { Kept::Inline(bytes) } else { Kept::Stored };
+        assert_eq!(*body.kept(), kept);
     }
 }

@@ -82,13 +82,13 @@ enum Earlier {
 
 fn replay(view: View<'_>, mark: RequestMark, age_ms: u64) -> Result<Earlier, Refusal> {
     let state = view.state;
-    if let Some(place) = state.find_lease_of(mark.id) {
-        let granted = &state.lease(place).granted;
+    if let Some(slot) = state.find_lease_of(mark.id) {
+        let granted = &state.lease(slot).granted;
         same_command(granted.request.map(|known| known.command), mark.command)?;
         return Ok(Earlier::Granted(Grant {
             lease_id: granted.lease_id,
             token: granted.token,
-            remaining_ms: state.remaining_ms(place, view.now),
+            remaining_ms: state.remaining_ms(slot, view.now),
             waited_ms: 0,
             replayed: true,
         }));

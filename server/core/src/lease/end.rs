@@ -118,8 +118,8 @@ pub(crate) fn abandon(
     draft: &mut Draft,
 ) -> Result<Reply, Refusal> {
     let state = view.state;
-    let known = if let Some(place) = state.find_lease_of(abandoned) {
-        end(&state.lease(place).granted, LeaseEnd::Released, draft);
+    let known = if let Some(slot) = state.find_lease_of(abandoned) {
+        end(&state.lease(slot).granted, LeaseEnd::Released, draft);
         AbandonedState::Held
     } else if let Some(waiter) = state.find_waiter_of(abandoned) {
         super::wait::cancel(state, waiter, draft);
@@ -141,11 +141,11 @@ pub(crate) fn abandon(
 }
 
 /// Ends a lease whose deadline has come, or moves the deadline to where it truly is.
-pub(crate) fn expire(state: &State, now: Ms, place: u32, draft: &mut Draft) {
-    let lease = state.lease(place);
+pub(crate) fn expire(state: &State, now: Ms, slot: u32, draft: &mut Draft) {
+    let lease = state.lease(slot);
     let at = state.floors.deadline(lease.renewed, lease.granted.ttl.ms());
     if at > now {
-        draft.motion(Motion::LeaseRearmed { lease: place, at });
+        draft.motion(Motion::LeaseRearmed { lease: slot, at });
     } else {
         end(&lease.granted, LeaseEnd::Expired, draft);
     }

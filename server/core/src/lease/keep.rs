@@ -35,7 +35,7 @@ fn renew(
         if known.granted.token != renewal.token {
             return Err(Refusal::NotHolder);
         }
-        let lease = known.place.expect("renewals are not part of transactions");
+        let lease = known.slot.expect("renewals are not part of transactions");
         draft.motion(Motion::LeaseRenewed { lease });
         return Ok(known.granted.ttl.ms());
     }

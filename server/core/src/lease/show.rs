@@ -46,15 +46,15 @@ pub(crate) fn list(view: View<'_>, after: u64, count: usize) -> Reply {
     assert!((1..=limits::PAGE_MAX).contains(&count), "the edge bounds pages");
     let from = core::ops::Bound::Excluded(Token(after));
     let space = view.space.map(|space| view.state.space(space));
-    let mut places =
+    let mut slots =
         space.into_iter().flat_map(|space| space.leases.range((from, core::ops::Bound::Unbounded)));
-    let leases: alloc::vec::Vec<_> = places
+    let leases: alloc::vec::Vec<_> = slots
         .by_ref()
         .take(count)
-        .filter_map(|(_, place)| view.known(*place))
+        .filter_map(|(_, slot)| view.known(*slot))
         .map(Known::lease_info)
         .collect();
-    let next = leases.last().map(|last| last.token).filter(|_| places.next().is_some());
+    let next = leases.last().map(|last| last.token).filter(|_| slots.next().is_some());
     Reply::Page { leases, next }
 }
 

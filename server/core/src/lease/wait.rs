@@ -54,8 +54,8 @@ fn held_mode(state: &State, resource: u32) -> Option<Mode> {
 
 /// Grants, unless a fence was lost during the wait: the grant is what it guards, not the place
 /// in the queue.
-fn grant_to(state: &State, now: Ms, place: u32, draft: &mut Draft) -> bool {
-    let waiter = state.waiter(place);
+fn grant_to(state: &State, now: Ms, slot: u32, draft: &mut Draft) -> bool {
+    let waiter = state.waiter(slot);
     assert!(waiter.is_attached(), "only an attached waiter is granted");
     let namespace = &state.space(waiter.space).name;
     let view = View::plain(state, namespace, now);
@@ -63,7 +63,7 @@ fn grant_to(state: &State, now: Ms, place: u32, draft: &mut Draft) -> bool {
         for attached in &waiter.calls {
             draft.answer(attached.call, Err(stale.clone()));
         }
-        draft.motion(Motion::WaiterDropped { waiter: place });
+        draft.motion(Motion::WaiterDropped { waiter: slot });
         return false;
     }
     let token = Token(draft.take_revision().0);
@@ -79,13 +79,13 @@ fn grant_to(state: &State, now: Ms, place: u32, draft: &mut Draft) -> bool {
         draft.answer(attached.call, Ok(Reply::Acquired(grant)));
     }
     draft.change(Change::LeaseGranted(Arc::new(lease)));
-    draft.motion(Motion::WaiterDropped { waiter: place });
+    draft.motion(Motion::WaiterDropped { waiter: slot });
     true
 }
 
 /// Would this waiter be served at once, if a call were attached to it?
-pub(crate) fn is_next(state: &State, place: u32) -> bool {
-    let waiter = state.waiter(place);
+pub(crate) fn is_next(state: &State, slot: u32) -> bool {
+    let waiter = state.waiter(slot);
     let free = match (held_mode(state, waiter.resource), waiter.acquire.target.mode) {
         (None, _) | (Some(Mode::Shared), Mode::Shared) => true,
         (Some(Mode::Exclusive), _) | (Some(Mode::Shared), Mode::Exclusive) => false,
@@ -95,22 +95,22 @@ pub(crate) fn is_next(state: &State, place: u32) -> bool {
 }
 
 /// Makes room for one more call: the one that has waited longest is told to come again.
-pub(crate) fn bound_calls(state: &State, now: Ms, place: u32, draft: &mut Draft) {
-    let waiter = state.waiter(place);
+pub(crate) fn bound_calls(state: &State, now: Ms, slot: u32, draft: &mut Draft) {
+    let waiter = state.waiter(slot);
     if waiter.calls.len() < limits::ATTACHED_MAX {
         return;
     }
     let oldest = waiter.calls.first().expect("there are many");
-    let held = held_of(state, now, place, now.since(oldest.since));
+    let held = held_of(state, now, slot, now.since(oldest.since));
     draft.answer(oldest.call, Err(Refusal::StillWaiting(Box::new(held))));
     draft.motion(Motion::CallDetached { call: oldest.call });
 }
 
 /// Ends the waits of a waiter's calls that are due.
-pub(crate) fn end_waits(state: &State, now: Ms, place: u32, draft: &mut Draft) {
-    let waiter = state.waiter(place);
+pub(crate) fn end_waits(state: &State, now: Ms, slot: u32, draft: &mut Draft) {
+    let waiter = state.waiter(slot);
     for attached in waiter.calls.iter().filter(|attached| attached.until <= now) {
-        let held = Box::new(held_of(state, now, place, now.since(attached.since)));
+        let held = Box::new(held_of(state, now, slot, now.since(attached.since)));
         let refusal = match waiter.mark {
             Some(_) => Refusal::StillWaiting(held),
             None => Refusal::Held(held),
@@ -128,16 +128,16 @@ pub(crate) fn drop_call(state: &State, call: CallId, draft: &mut Draft) {
 }
 
 /// Drops a waiter and tells its calls so.
-pub(crate) fn cancel(state: &State, place: u32, draft: &mut Draft) {
-    for attached in &state.waiter(place).calls {
+pub(crate) fn cancel(state: &State, slot: u32, draft: &mut Draft) {
+    for attached in &state.waiter(slot).calls {
         draft.answer(attached.call, Err(Refusal::CancelledWait));
     }
-    draft.motion(Motion::WaiterDropped { waiter: place });
+    draft.motion(Motion::WaiterDropped { waiter: slot });
 }
 
 /// What stands before a waiter.
-pub(crate) fn held_of(state: &State, now: Ms, place: u32, waited_ms: u64) -> Held {
-    let waiter = state.waiter(place);
+pub(crate) fn held_of(state: &State, now: Ms, slot: u32, waited_ms: u64) -> Held {
+    let waiter = state.waiter(slot);
     let resource = state.resource(waiter.resource);
     let told = resource.holders().iter().take(limits::HOLDERS_TOLD_MAX);
     let holders: Vec<_> = told
