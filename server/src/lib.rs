@@ -7,6 +7,7 @@ pub mod admin;
 pub mod api;
 pub mod clock;
 pub mod config;
+mod files;
 pub mod run;
 pub mod server;
 pub mod start;

@@ -64,21 +64,28 @@ pub fn run(args: &ServeArgs) -> ExitCode {
 }
 
 async fn serve(config: Config) -> u8 {
-    let server = match Server::bind(config).await {
+    // Before the store is opened, as that may take a while.
+    let mut stopped = match signals() {
+        Ok(stopped) => Box::pin(stopped),
+        Err(error) => {
+            tracing::error!(%error, "can't listen for signals");
+            return BUG;
+        }
+    };
+    let bound = tokio::select! {
+        bound = Server::bind(config) => bound,
+        // Whatever recovery has written, the next start begins with.
+        () = &mut stopped => return OK,
+    };
+    let server = match bound {
         Ok(server) => server,
         Err(error) => {
             tracing::error!(%error, "can't start");
             return match error {
                 StartError::Listen { .. } => USAGE,
                 StartError::Store(_) => STORE,
+                StartError::Bug => BUG,
             };
-        }
-    };
-    let stopped = match signals() {
-        Ok(stopped) => stopped,
-        Err(error) => {
-            tracing::error!(%error, "can't listen for signals");
-            return BUG;
         }
     };
     match server.serve(stopped).await {

@@ -7,7 +7,7 @@ use std::{
     fmt, io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -32,6 +32,7 @@ use crate::{
         layer::{Calls, Edge},
     },
     config::Config,
+    files,
     store::StoreError,
     telemetry::Metrics,
     track::Handle,
@@ -83,9 +84,20 @@ pub struct Server<A = Handle> {
     config: Config,
     listener: TcpListener,
     local: SocketAddr,
-    admin: Option<(TcpListener, SocketAddr)>,
+    admin: Admin,
     running: Running<A>,
     metrics: Arc<Metrics>,
+}
+
+/// The admin pages. They are served from before the store is opened, as that may take a while.
+#[derive(Default)]
+struct Admin {
+    address: Option<SocketAddr>,
+    /// Serves them until dropped.
+    tasks: JoinSet<()>,
+    /// Set once there is a track.
+    alive: Arc<OnceLock<Probe>>,
+    ready: Arc<AtomicBool>,
 }
 
 /// Why a server can't start.
@@ -104,6 +116,9 @@ pub enum StartError {
     /// The store can't be opened.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// A panic while the store was opened or the machine recovered.
+    #[error("the start panicked; this is a bug: report it with the log")]
+    Bug,
 }
 
 /// Why a server ended other than by its shutdown.
@@ -135,8 +150,13 @@ impl Server {
         // The address first: it is quickly tried, and a second server on one machine most
         // often fails there.
         let listener = listen(&config).await?;
-        let running = crate::start::start_track(&config, &metrics)?;
-        Self::with_listener(config, listener, running, metrics).await
+        let admin = Admin::start(&config, &metrics).await;
+        // Blocks for as long as recovery takes.
+        let (settings, meters) = (config.clone(), metrics.clone());
+        let starting = move || crate::start::start_track(&settings, &meters);
+        let started = tokio::task::spawn_blocking(starting).await;
+        let running = started.map_err(|_| StartError::Bug)??;
+        Self::with_listener(config, listener, admin, running, metrics)
     }
 }
 
@@ -151,19 +171,20 @@ impl<A: Ask> Server<A> {
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let listener = listen(&config).await?;
-        Self::with_listener(config, listener, running, metrics).await
+        let admin = Admin::start(&config, &metrics).await;
+        Self::with_listener(config, listener, admin, running, metrics)
     }
 
-    async fn with_listener(
+    fn with_listener(
         config: Config,
         listener: TcpListener,
+        admin: Admin,
         running: Running<A>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
         let local = listener
             .local_addr()
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
-        let admin = listen_admin(&config).await;
         Ok(Self { config, listener, local, admin, running, metrics })
     }
 
@@ -175,8 +196,8 @@ impl<A: Ask> Server<A> {
 
     /// Where the admin pages are served; `None`: they are off, or the address was taken.
     #[must_use]
-    pub fn admin_addr(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(|(_, address)| *address)
+    pub const fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.address
     }
 
     /// Serves until `shutdown` resolves, then drains: at most the configured grace.
@@ -187,18 +208,17 @@ impl<A: Ask> Server<A> {
         let Self { config, listener, local, admin, running, metrics } = self;
         let Running { track, mut fatal, alive, drain, close } = running;
         let calls = Arc::new(Calls::default());
-        let ready = Arc::new(AtomicBool::new(true));
+        // It is set once, here.
+        let _first = admin.alive.set(alive);
+        admin.ready.store(true, Ordering::Release);
         let (health, others) = guests::all(config.reflection);
         let edge = Edge::new(track, others, metrics.clone(), calls.clone());
         set_health(&health, ServingStatus::Serving).await;
         let mut background = JoinSet::new();
         background.spawn(admin::fold(metrics.clone()));
         background.spawn(remind(config.clone(), local));
-        if let Some((listener, _)) = admin {
-            let pages = pages(alive, ready.clone(), metrics.clone());
-            background.spawn(admin::serve(listener, pages));
-        }
-        let mut port = Port::new(listener, edge, config.max_connections, metrics);
+        let connections_max = files::connections_within_limit(config.max_connections);
+        let mut port = Port::new(listener, edge, connections_max, metrics);
         tracing::info!(address = %local, "serving");
 
         let failed = tokio::select! {
@@ -206,7 +226,7 @@ impl<A: Ask> Server<A> {
             failed = &mut fatal => Some(failed),
             () = port.serve() => None,
         };
-        ready.store(false, Ordering::Release);
+        admin.ready.store(false, Ordering::Release);
         set_health(&health, ServingStatus::NotServing).await;
         calls.close();
         port.stop_accepting();
@@ -226,7 +246,7 @@ impl<A: Ask> Server<A> {
         };
         // Drops every connection that is left, and with them whatever is still waiting.
         drop(port);
-        drop(background);
+        drop((background, admin));
         finish(failed, close, config.shutdown_grace.max(CLOSE_TIME_MIN)).await
     }
 }
@@ -290,10 +310,32 @@ async fn listen_admin(config: &Config) -> Option<(TcpListener, SocketAddr)> {
     }
 }
 
-fn pages(alive: Probe, ready: Arc<AtomicBool>, metrics: Arc<Metrics>) -> Pages {
-    let live = alive.clone();
-    let ready: Probe = Arc::new(move || ready.load(Ordering::Acquire) && alive());
-    Pages { live, ready, metrics }
+// === impl Admin ===
+
+impl Admin {
+    /// Begins to serve the pages: alive, not ready.
+    async fn start(config: &Config, metrics: &Arc<Metrics>) -> Self {
+        let mut admin = Self::default();
+        if let Some((listener, address)) = listen_admin(config).await {
+            admin.address = Some(address);
+            admin.tasks.spawn(admin::serve(listener, admin.pages(metrics.clone())));
+        }
+        admin
+    }
+
+    fn pages(&self, metrics: Arc<Metrics>) -> Pages {
+        let alive = self.alive.clone();
+        let live: Probe = Arc::new(move || alive.get().is_none_or(|alive| alive()));
+        let (is_live, is_ready) = (live.clone(), self.ready.clone());
+        let ready: Probe = Arc::new(move || is_ready.load(Ordering::Acquire) && is_live());
+        Pages { live, ready, metrics }
+    }
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 async fn set_health(health: &HealthReporter, status: ServingStatus) {

@@ -43,7 +43,7 @@ pub mod name {
     pub const CONNECTIONS_REFUSED: &str = "singletrack_connections_refused_total";
     /// How many bytes replay memory has.
     pub const REPLAY_MEMORY_BYTES: &str = "singletrack_replay_memory_bytes";
-    /// How many bytes the log has.
+    /// How many bytes of log no snapshot covers yet.
     pub const LOG_BYTES: &str = "singletrack_log_bytes";
     /// How many snapshots were completed.
     pub const SNAPSHOTS: &str = "singletrack_snapshots_total";
@@ -314,7 +314,7 @@ fn describe(recorder: &PrometheusRecorder) {
     gauge(name::IN_FLIGHT, Unit::Count, "Calls being answered");
     gauge(name::CONNECTIONS, Unit::Count, "Open connections");
     gauge(name::REPLAY_MEMORY_BYTES, Unit::Bytes, "Replay memory");
-    gauge(name::LOG_BYTES, Unit::Bytes, "Log on disk");
+    gauge(name::LOG_BYTES, Unit::Bytes, "Log that no snapshot covers yet");
     counter(name::EXPIRIES, "Leases that expired");
     counter(name::REFUSALS, "Refused calls and items, by reason");
     counter(name::REQUESTS, "Calls, by method");

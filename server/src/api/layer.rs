@@ -32,7 +32,15 @@ use tonic::{
 };
 
 use crate::{
-    api::{Ask, deadline, flaws::Flaws, lease::Leases, refuse, session::Sessions, status},
+    api::{
+        Ask, deadline,
+        flaws::Flaws,
+        intake::{READING_BYTES_MAX, Reading},
+        lease::Leases,
+        refuse,
+        session::Sessions,
+        status,
+    },
     telemetry::{Method, Metrics},
 };
 
@@ -40,6 +48,8 @@ use crate::{
 pub(crate) const MESSAGE_BYTES_MAX: usize = 2 << 20;
 /// What every gRPC content type begins with.
 const CONTENT_TYPE: &[u8] = b"application/grpc";
+/// What the paths of health calls begin with.
+const HEALTH: &str = "/grpc.health.v1.Health/";
 /// Where a status keeps its details.
 const DETAILS: &str = "grpc-status-details-bin";
 
@@ -53,6 +63,7 @@ pub(crate) struct Edge<A: Ask> {
     guests: Arc<[(String, Guest)]>,
     metrics: Arc<Metrics>,
     calls: Arc<Calls>,
+    reading: Arc<Reading>,
 }
 
 /// The calls being answered, and whether new ones may come.
@@ -105,13 +116,14 @@ impl<A: Ask> Edge<A> {
             guests,
             metrics,
             calls,
+            reading: Reading::new(READING_BYTES_MAX),
         }
     }
 
     /// Begins to answer a call.
     pub(crate) fn answer<B>(&self, request: Request<B>) -> Answer
     where
-        B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+        B: HttpBody<Data = bytes::Bytes> + Unpin + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
         let counted = Counted::new(&self.calls, &self.metrics);
@@ -131,7 +143,9 @@ impl<A: Ask> Edge<A> {
         &self,
         request: &Request<B>,
     ) -> Result<Option<Duration>, Box<(Status, StatusCode)>> {
-        if self.calls.closed.load(Ordering::Acquire) {
+        // Health goes on telling: NOT_SERVING is what a drain has to say.
+        let is_health = request.uri().path().starts_with(HEALTH);
+        if self.calls.closed.load(Ordering::Acquire) && !is_health {
             return Err(Box::new((
                 status::of(refuse::shutting_down(), &self.metrics),
                 StatusCode::OK,
@@ -152,7 +166,7 @@ impl<A: Ask> Edge<A> {
 
     fn route<B>(&self, request: Request<B>) -> Stage
     where
-        B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+        B: HttpBody<Data = bytes::Bytes> + Unpin + Send + 'static,
         B::Error: Into<StdError> + Send + 'static,
     {
         let path = request.uri().path();
@@ -161,11 +175,15 @@ impl<A: Ask> Edge<A> {
         };
         if let Some(method) = ours(<LeaseServiceServer<Leases<A>> as NamedService>::NAME) {
             self.metrics.requested(method);
-            return Stage::Asked(self.leases.clone().call(request));
+            return Stage::Asked(
+                self.leases.clone().call(request.map(|body| self.reading.meter(body))),
+            );
         }
         if let Some(method) = ours(<SessionServiceServer<Sessions> as NamedService>::NAME) {
             self.metrics.requested(method);
-            return Stage::Asked(self.sessions.clone().call(request));
+            return Stage::Asked(
+                self.sessions.clone().call(request.map(|body| self.reading.meter(body))),
+            );
         }
         self.metrics.requested(Method::Other);
         match self.guests.iter().find(|(name, _)| path.starts_with(name)) {
@@ -186,13 +204,14 @@ impl<A: Ask> Clone for Edge<A> {
             guests: self.guests.clone(),
             metrics: self.metrics.clone(),
             calls: self.calls.clone(),
+            reading: self.reading.clone(),
         }
     }
 }
 
 impl<A: Ask, B> hyper::service::Service<Request<B>> for Edge<A>
 where
-    B: HttpBody<Data = bytes::Bytes> + Send + 'static,
+    B: HttpBody<Data = bytes::Bytes> + Unpin + Send + 'static,
     B::Error: Into<StdError> + Send + 'static,
 {
     type Response = Response<Body>;

@@ -10,6 +10,7 @@ pub(crate) mod encode;
 pub(crate) mod flaws;
 pub(crate) mod guests;
 pub(crate) mod identity;
+pub(crate) mod intake;
 pub(crate) mod layer;
 pub(crate) mod lease;
 pub(crate) mod refuse;

@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 use tonic_types::pb;
 
 use crate::{
-    api::{flaws::Flaws, layer::MESSAGE_BYTES_MAX, refuse},
+    api::{flaws::Flaws, intake, layer::MESSAGE_BYTES_MAX, refuse},
     telemetry::Metrics,
     track::CallError,
 };
@@ -25,6 +25,9 @@ use crate::{
 const ERROR_INFO_BYTES_MAX: usize = 1_024;
 /// Bytes of one value in its metadata.
 const METADATA_BYTES_MAX: usize = 128;
+
+/// When a caller may try again that met the bound of bytes being read.
+const READING_RETRY_MS: u64 = 100;
 
 /// The status of a call that got no reply.
 pub(crate) fn of_call(error: &CallError, metrics: &Metrics) -> Status {
@@ -45,6 +48,9 @@ pub(crate) fn of_foreign(code: Code, message: &str, metrics: &Metrics) -> Status
     let whole = format_args!("");
     let refusal = match code {
         Code::Unimplemented => refuse::unimplemented(message),
+        Code::ResourceExhausted if message == intake::FULL => {
+            refuse::overloaded(intake::FULL, intake::READING_BYTES_MAX as u64, READING_RETRY_MS)
+        }
         // A length above the limit, plain or after decompression.
         Code::OutOfRange | Code::ResourceExhausted => {
             let limit = format!("a message may have at most {MESSAGE_BYTES_MAX} bytes ({message})");

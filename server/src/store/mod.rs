@@ -176,6 +176,16 @@ pub enum StoreError {
         /// The newest this version reads.
         newest: u32,
     },
+    /// The folder holds something else.
+    #[error(
+        "{path} is no data folder, it holds `{found}`: give an empty folder, or the right one, with --data-dir"
+    )]
+    NoDataFolder {
+        /// Which.
+        path: PathBuf,
+        /// Something that is in it.
+        found: String,
+    },
     /// The world said no before anything was at stake.
     #[error("{what}: {source}")]
     Io {

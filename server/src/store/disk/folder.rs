@@ -78,18 +78,20 @@ impl Folder {
     /// The format is written before anything else, so a folder without it has to be empty.
     fn without_format(&self, file: &Path) -> Result<Option<u32>, StoreError> {
         let listed = |source| super::io("listing", &self.path, source);
+        let mut others = Vec::new();
         for item in fs::read_dir(&self.path).map_err(listed)? {
             let name = item.map_err(listed)?.file_name();
-            if name != "LOCK" && name != "FORMAT.new" {
-                let what = format!(
-                    "it is missing, though the folder holds `{}`, so this is no data folder, or \
-                     not a whole one",
-                    name.to_string_lossy()
-                );
-                return Err(damaged(file, None, &Flawed(what)));
+            // `lost+found` is on every new ext4 volume.
+            if !["LOCK", "FORMAT.new", "lost+found"].iter().any(|ours| name == *ours) {
+                others.push(name.to_string_lossy().into_owned());
             }
         }
-        Ok(None)
+        let Some(found) = others.first() else { return Ok(None) };
+        if others.iter().any(|name| name == "log" || name == "state") {
+            let what = format!("it is missing, though the folder holds `{found}`");
+            return Err(damaged(file, None, &Flawed(what)));
+        }
+        Err(StoreError::NoDataFolder { path: self.path.clone(), found: found.clone() })
     }
 
     fn write_format(&self) -> Result<(), StoreError> {
@@ -103,8 +105,26 @@ impl Folder {
             fs::rename(&new, self.path.join("FORMAT"))
         };
         write().map_err(|source| super::io("writing", &new, source))?;
-        self.sync()
+        self.sync()?;
+        sync_ancestors(&self.path)
     }
+}
+
+/// Makes the folder's name durable, and the names of those it is in: any of them may have been
+/// made by this start or by one that was cut short.
+fn sync_ancestors(path: &Path) -> Result<(), StoreError> {
+    let whole = path.canonicalize().map_err(|source| super::io("resolving", path, source))?;
+    for folder in whole.ancestors().skip(1) {
+        match File::open(folder).and_then(|folder| folder.sync_all()) {
+            Ok(()) => {}
+            // Not ours, so we didn't make it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            // Some file systems at the root of things know no sync of a folder.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+            Err(source) => return Err(super::io("syncing", folder, source)),
+        }
+    }
+    Ok(())
 }
 
 /// Nobody but the server's own user may read what agents store.

@@ -1,0 +1,160 @@
+//! Requests that are being read: how many bytes all of them together may hold, and how long one
+//! may take. A message is gathered whole before anything can be said about it, so without this
+//! a peer could hold 2 MiB a call by never sending the last byte.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Sleep, sleep};
+use tonic::{Status, codegen::StdError};
+
+/// Bytes of requests that are not yet whole, of all connections together.
+pub(crate) const READING_BYTES_MAX: usize = 256 << 20;
+/// How long a request may take from its headers to its last byte.
+const READING_TIME: Duration = Duration::from_secs(10);
+/// What the status of a request says that met the bound; it never leaves the server.
+pub(crate) const FULL: &str = "bytes of requests being read";
+
+/// What all requests being read hold.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    bytes: AtomicUsize,
+    maximum: usize,
+}
+
+/// The body of one request. Dropped once its message is whole.
+pub(crate) struct Metered<B> {
+    body: B,
+    held: usize,
+    reading: Arc<Reading>,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+// === impl Reading ===
+
+impl Reading {
+    pub(crate) fn new(maximum: usize) -> Arc<Self> {
+        Arc::new(Self { bytes: AtomicUsize::new(0), maximum })
+    }
+
+    pub(crate) fn meter<B>(self: &Arc<Self>, body: B) -> Metered<B> {
+        Metered { body, held: 0, reading: Arc::clone(self), alarm: None }
+    }
+}
+
+// === impl Metered ===
+
+impl<B> Metered<B> {
+    /// Counts what has come; false: there is no room for it.
+    fn hold(&mut self, bytes: usize) -> bool {
+        self.held += bytes;
+        self.reading.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.reading.maximum
+    }
+
+    /// The first poll that finds nothing starts the clock: most requests are there at once.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        self.alarm.get_or_insert_with(|| Box::pin(sleep(READING_TIME))).as_mut().poll(cx).is_ready()
+    }
+}
+
+impl<B> Body for Metered<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<StdError>,
+{
+    type Data = Bytes;
+    type Error = StdError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                if self.hold(bytes) {
+                    Poll::Ready(Some(Ok(frame)))
+                } else {
+                    Poll::Ready(Some(Err(Status::resource_exhausted(FULL).into())))
+                }
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending if self.is_late(cx) => {
+                let what = format!("it was not whole after {} s", READING_TIME.as_secs());
+                Poll::Ready(Some(Err(Status::unavailable(what).into())))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> Drop for Metered<B> {
+    fn drop(&mut self) {
+        self.reading.bytes.fetch_sub(self.held, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+
+    /// A body that never says anything.
+    struct Silent;
+
+    impl Body for Silent {
+        type Data = Bytes;
+        type Error = StdError;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
+            Poll::Pending
+        }
+    }
+
+    fn status(error: StdError) -> Status {
+        *error.downcast::<Status>().unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_all_requests_hold_is_bounded_and_given_back() {
+        let reading = Reading::new(10);
+        let full = |bytes: usize| Full::new(Bytes::from(vec![0; bytes]));
+        let mut first = reading.meter(full(6));
+        first.frame().await.unwrap().unwrap();
+        let mut second = reading.meter(full(6));
+        let refused = status(second.frame().await.unwrap().unwrap_err());
+        assert_eq!((refused.code(), refused.message()), (tonic::Code::ResourceExhausted, FULL));
+        drop((first, second));
+        reading.meter(full(10)).frame().await.unwrap().unwrap();
+        assert_eq!(reading.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_never_whole_is_given_up() {
+        let mut body = Reading::new(10).meter(Silent);
+        let refused = status(body.frame().await.unwrap().unwrap_err());
+        assert_eq!(refused.code(), tonic::Code::Unavailable);
+    }
+}
