@@ -62,8 +62,18 @@ fn a_folder_of_something_else_is_refused() {
     fs::create_dir(&path).unwrap();
     fs::write(path.join("thesis.txt"), "").unwrap();
     let said = message(open_small(&path));
-    assert!(said.contains("FORMAT is damaged: it is missing"), "{said}");
+    assert!(said.contains("is no data folder, it holds `thesis.txt`"), "{said}");
     assert!(!path.join("log").exists());
+    fs::create_dir(path.join("state")).unwrap();
+    let said = message(open_small(&path));
+    assert!(said.contains("FORMAT is damaged: it is missing"), "{said}");
+}
+
+#[test]
+fn a_new_volume_is_an_empty_folder() {
+    let (_home, path) = folder();
+    fs::create_dir_all(path.join("lost+found")).unwrap();
+    drop(open_small(&path).unwrap());
 }
 
 #[test]
