@@ -90,12 +90,14 @@ impl Ask for Double {
     }
 }
 
-/// A track whose threads hang in the disk: letting go of it takes long.
-struct Clinging;
+/// A track whose threads hang in the disk, if the test says so: letting go of it takes long.
+struct Clinging(Arc<AtomicBool>);
 
 impl Drop for Clinging {
     fn drop(&mut self) {
-        std::thread::sleep(Duration::from_millis(1_500));
+        if self.0.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(1_500));
+        }
     }
 }
 
@@ -106,6 +108,8 @@ pub(crate) struct Rig {
     pub(crate) asked: mpsc::Receiver<Question>,
     pub(crate) detached: mpsc::Receiver<()>,
     pub(crate) alive: Arc<AtomicBool>,
+    /// The track's threads hang in the disk.
+    pub(crate) clings: Arc<AtomicBool>,
     pub(crate) closed: Arc<AtomicBool>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fatal: Option<oneshot::Sender<StoreError>>,
@@ -141,6 +145,7 @@ impl Rig {
         let (fatal_in, fatal) = oneshot::channel();
         let (shutdown, stop) = oneshot::channel::<()>();
         let alive = Arc::new(AtomicBool::new(true));
+        let clings = Arc::new(AtomicBool::new(false));
         let closed = Arc::new(AtomicBool::new(false));
         let metrics = Metrics::new();
         let running = Running {
@@ -164,7 +169,7 @@ impl Rig {
             }),
             close: {
                 let closed = closed.clone();
-                let track = Clinging;
+                let track = Clinging(clings.clone());
                 Box::new(move || {
                     std::mem::forget(track);
                     closed.store(true, Ordering::Release);
@@ -182,6 +187,7 @@ impl Rig {
             asked,
             detached,
             alive,
+            clings,
             closed,
             metrics,
             fatal: Some(fatal_in),

@@ -171,6 +171,7 @@ async fn a_call_that_never_ends_is_dropped_when_the_grace_ends() {
 #[tokio::test]
 async fn a_failed_store_ends_the_server_within_a_second() {
     let mut rig = Rig::start_with(config(), false, |_| Turn::Park).await;
+    rig.clings.store(true, Ordering::Release);
     let mut leases = rig.leases().await;
     let _call = tokio::spawn(async move { leases.acquire_lease(acquire()).await });
     rig.asked.recv().await.unwrap();
