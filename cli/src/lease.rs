@@ -75,6 +75,7 @@ async fn acquire_until(client: &Client, wish: Acquire, wait: Duration) -> Result
     let started = Instant::now();
     let mut left = wait;
     loop {
+        let sent = started.elapsed();
         match client.acquire(wish.clone().wait(left.min(MAX_WAIT))).await {
             Err(error) if error.reason() == Some(Reason::StillWaiting) => {
                 left = wait.saturating_sub(started.elapsed());
@@ -83,7 +84,9 @@ async fn acquire_until(client: &Client, wish: Acquire, wait: Duration) -> Result
                 }
             }
             Ok(mut lease) => {
-                lease.waited = lease.waited.max(started.elapsed().min(wait));
+                // The way of the answer is no part of it: `remaining` begins when the server
+                // answers, so a reader's deadline would come too late.
+                lease.waited = lease.waited.saturating_add(sent);
                 return Ok(lease);
             }
             Err(error) => return Err(error),
