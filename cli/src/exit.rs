@@ -76,16 +76,20 @@ impl Exit {
             return Self::of_reason(reason, effect);
         }
         if error.is_from_server() {
-            return Self::of_newer(error.retry(), error.may_have_happened());
+            return Self::of_newer(error.retry(), error.may_have_happened(), effect);
         }
         if error.was_never_sent() {
             // Without a connection, or stopped here because a value was not legal.
             return if error.is_retryable() { Self::Unreachable } else { Self::Usage };
         }
-        match (error.may_have_happened(), effect) {
-            (true, Effect::Writes) => Self::OutcomeUnknown,
-            (true, Effect::Reads) => Self::Unreachable,
-            (false, Effect::Reads | Effect::Writes) => Self::Internal,
+        if error.may_have_happened() { Self::unknown(effect) } else { Self::Internal }
+    }
+
+    /// No answer to a call: a read that may have happened changed nothing.
+    fn unknown(effect: Effect) -> Self {
+        match effect {
+            Effect::Reads => Self::Unreachable,
+            Effect::Writes => Self::OutcomeUnknown,
         }
     }
 
@@ -101,19 +105,17 @@ impl Exit {
             | Reason::NotFound => Self::Refused,
             Reason::Malformed | Reason::TooLarge => Self::Usage,
             Reason::Overloaded | Reason::Quota | Reason::ShuttingDown => Self::TryAgain,
-            Reason::RequestIdForgotten | Reason::OutcomeUnknown => Self::OutcomeUnknown,
-            Reason::DeadlineExceeded => match effect {
-                Effect::Reads => Self::Unreachable,
-                Effect::Writes => Self::OutcomeUnknown,
-            },
+            Reason::RequestIdForgotten | Reason::OutcomeUnknown | Reason::DeadlineExceeded => {
+                Self::unknown(effect)
+            }
             Reason::Unimplemented | Reason::Internal => Self::Internal,
         }
     }
 
-    fn of_newer(retry: Retry, may_have_happened: bool) -> Self {
+    fn of_newer(retry: Retry, may_have_happened: bool, effect: Effect) -> Self {
         match retry {
-            _ if may_have_happened => Self::OutcomeUnknown,
-            Retry::SameRequestId => Self::OutcomeUnknown,
+            _ if may_have_happened => Self::unknown(effect),
+            Retry::SameRequestId => Self::unknown(effect),
             Retry::AfterDelay | Retry::Yes => Self::TryAgain,
             Retry::No | Retry::HigherLevel => Self::Refused,
         }
@@ -342,14 +344,22 @@ mod tests {
 
     #[test]
     fn a_read_has_no_unknown_outcome() {
-        let exit = Exit::of_reason(Reason::DeadlineExceeded, Effect::Reads);
-        assert_eq!(exit, Exit::Unreachable);
+        for reason in Reason::ALL {
+            let exit = Exit::of_reason(reason, Effect::Reads);
+            assert_ne!(exit, Exit::OutcomeUnknown, "{reason:?}");
+            let unreachable = exit == Exit::Unreachable;
+            assert_eq!(unreachable, reason.may_have_happened(), "{reason:?}: {exit:?}");
+        }
+        for happened in [true, false] {
+            let exit = Exit::of_newer(Retry::SameRequestId, happened, Effect::Reads);
+            assert_eq!(exit, Exit::Unreachable);
+        }
     }
 
     #[test]
     fn a_reason_of_a_newer_server_is_judged_by_its_advice() {
-        assert_eq!(Exit::of_newer(Retry::No, true), Exit::OutcomeUnknown);
-        assert_eq!(Exit::of_newer(Retry::AfterDelay, false), Exit::TryAgain);
-        assert_eq!(Exit::of_newer(Retry::HigherLevel, false), Exit::Refused);
+        assert_eq!(Exit::of_newer(Retry::No, true, Effect::Writes), Exit::OutcomeUnknown);
+        assert_eq!(Exit::of_newer(Retry::AfterDelay, false, Effect::Writes), Exit::TryAgain);
+        assert_eq!(Exit::of_newer(Retry::HigherLevel, false, Effect::Writes), Exit::Refused);
     }
 }
