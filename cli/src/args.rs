@@ -97,6 +97,11 @@ pub(crate) enum Format {
 pub(crate) enum LeaseCommand {
     /// Take a lease, at once or after a wait
     Acquire(AcquireArgs),
+    /// Give up an acquire of unknown outcome: nothing waits and nothing is held afterwards
+    Abandon {
+        /// As the acquire printed it, or was given it
+        request_id: String,
+    },
     /// Extend a lease to a full ttl from now
     Renew(LeaseKey),
     /// Give a lease back

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use singletrack::{
-    Acquire, Client, Error, ForceRelease, Lease, LeaseInfo, List, MAX_WAIT, Reason, Release,
-    new_request_id,
+    Abandoned, Acquire, Client, Error, ForceRelease, Lease, LeaseInfo, List, MAX_WAIT, Reason,
+    Release, new_request_id,
 };
 use tokio::time::Instant;
 
@@ -27,6 +27,7 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     match command {
         LeaseCommand::Acquire(args) => acquire(client, args, format).await,
+        LeaseCommand::Abandon { request_id } => abandon(client, request_id, format).await,
         LeaseCommand::Renew(args) => renew(client, args, format).await,
         LeaseCommand::Release(args) => release(client, args, format).await,
         LeaseCommand::Get(args) => get(client, args, format).await,
@@ -96,15 +97,18 @@ async fn acquire_until(client: &Client, wish: Acquire, wait: Duration) -> Result
 
 /// Drops the place in the queue, unless the caller named the call and can come back to it.
 async fn give_up(client: &Client, args: &AcquireArgs, request_id: &str) -> Failure {
-    let message = if args.request_id.is_some() {
-        "the place in the queue is kept for a while; repeat the command to go on waiting".into()
-    } else {
-        match client.abandon(request_id).await {
-            Ok(_) => "the acquire was abandoned, nothing is held".into(),
-            Err(error) => format!("the acquire could not be abandoned: {error}"),
+    if args.request_id.is_some() {
+        let message =
+            "the place in the queue is kept for a while; repeat the command to go on waiting";
+        return Failure::Interrupted { message: message.to_owned() };
+    }
+    match client.abandon(request_id).await {
+        Ok(_) => {
+            let message = "the acquire was abandoned, nothing is held".to_owned();
+            Failure::Interrupted { message }
         }
-    };
-    Failure::Interrupted { message }
+        Err(error) => Failure::NotAbandoned { error, request_id: request_id.to_owned() },
+    }
 }
 
 /// The same for each command of one person on one machine, so that a repeated call is the same.
@@ -147,6 +151,24 @@ fn granted_table(lease: &Lease) -> String {
         duration::show(lease.waited),
     ];
     table(["RESOURCE", "LEASE ID", "TOKEN", "REMAINING", "WAITED"], &[row])
+}
+
+// === abandon ===
+
+async fn abandon(client: &Client, request_id: &str, format: Format) -> Result<(), Failure> {
+    let state = client.abandon(request_id).await.map_err(|error| {
+        Failure::repeat(error, "repeat it: to abandon a call twice is harmless")
+    })?;
+    let (name, words) = match state {
+        Abandoned::Nothing => ("NOTHING", "nothing was known of it, it will be refused"),
+        Abandoned::Waiting => ("WAITING", "it was waiting and waits no more"),
+        Abandoned::Held => ("HELD", "it held the lease, which is released"),
+        Abandoned::Ended => ("ENDED", "its lease had already ended"),
+        _ => ("UNKNOWN", "in a way that this version doesn't know"),
+    };
+    let as_json = || json!({ "request_id": request_id, "state": name });
+    output::print(format, as_json, || format!("abandoned: {words}\n"))?;
+    Ok(())
 }
 
 // === renew, release ===

@@ -13,7 +13,7 @@ use tonic::Status;
 use tonic_types::pb;
 
 use crate::{
-    command::{client, run, singletrack},
+    command::{Finished, client, run, singletrack},
     fake::{Answer, Fake},
 };
 
@@ -177,6 +177,15 @@ async fn a_wait_goes_on_with_the_same_request_id() {
 }
 
 #[tokio::test]
+async fn the_way_of_the_answer_is_no_waiting() {
+    let fake = Fake::start().await;
+    fake.say(granted(7));
+    let args = ["lease", "acquire", "r", "--wait", "10m", "-o", "json"];
+    let grant = client(&fake.url(), &args).await.ended_with(0).json();
+    assert_eq!(grant["waited_ms"], "0");
+}
+
+#[tokio::test]
 async fn a_wait_ends_when_its_time_is_over() {
     let fake = Fake::start().await;
     for _ in 0..1_000 {
@@ -188,20 +197,13 @@ async fn a_wait_ends_when_its_time_is_over() {
     assert!(finished.stderr.contains("  request id: "), "{}", finished.stderr);
 }
 
-#[tokio::test]
-async fn ctrl_c_abandons_a_wait() {
-    let fake = Fake::start().await;
-    fake.will(Answer::Nothing).say(Reply::AbandonLease(v1::AbandonLeaseResponse {
-        state: v1::AbandonedState::Waiting.into(),
-    }));
-    let mut child = singletrack()
-        .args(["lease", "acquire", "r", "--wait", "5m", "--server", &fake.url()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+/// Waits for a lease that never comes, gets Ctrl-C, and ends.
+async fn interrupted(fake: &Fake) -> (v1::AcquireLeaseRequest, Finished) {
+    let mut command = singletrack();
+    command.args(["lease", "acquire", "r", "--wait", "5m", "-o", "json", "--server", &fake.url()]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let acquire = loop {
-        if let Some(acquire) = acquires(&fake).pop() {
+        if let Some(acquire) = acquires(fake).pop() {
             break acquire;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -209,12 +211,52 @@ async fn ctrl_c_abandons_a_wait() {
     let id = i32::try_from(child.id().unwrap()).unwrap();
     let pid = rustix::process::Pid::from_raw(id).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let status = tokio::time::timeout(Duration::from_secs(20), child.wait()).await;
-    assert_eq!(status.unwrap().unwrap().code(), Some(130));
+    let output = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output()).await;
+    let output = output.unwrap().unwrap();
+    let finished = Finished {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    };
+    (acquire, finished)
+}
+
+fn abandoned(state: v1::AbandonedState) -> Reply {
+    Reply::AbandonLease(v1::AbandonLeaseResponse { state: state.into() })
+}
+
+#[tokio::test]
+async fn ctrl_c_abandons_a_wait() {
+    let fake = Fake::start().await;
+    fake.will(Answer::Nothing).say(abandoned(v1::AbandonedState::Waiting));
+    let (acquire, finished) = interrupted(&fake).await;
+    finished.ended_with(130);
     let Operation::AbandonLease(abandon) = fake.asked().remove(0).operation else {
         panic!("expected an abandon");
     };
     assert_eq!(abandon.abandoned_request_id, acquire.request_id);
+}
+
+#[tokio::test]
+async fn a_wait_that_could_not_be_abandoned_is_named_and_abandoned_later() {
+    let fake = Fake::start().await;
+    fake.will(Answer::Nothing).refuse(Status::unavailable("connection reset"));
+    let (acquire, finished) = interrupted(&fake).await;
+    let error = finished.ended_with(76).error_json();
+    assert_eq!(error["request_id"], acquire.request_id.as_str());
+    assert!(error["next_step"].as_str().unwrap().contains(&acquire.request_id), "{error}");
+
+    fake.asked();
+    fake.say(abandoned(v1::AbandonedState::Held));
+    let args = ["lease", "abandon", &acquire.request_id, "-o", "json"];
+    assert_eq!(client(&fake.url(), &args).await.ended_with(0).json()["state"], "HELD");
+    let Operation::AbandonLease(abandon) = fake.asked().remove(0).operation else {
+        panic!("expected an abandon");
+    };
+    assert_eq!(abandon.abandoned_request_id, acquire.request_id);
+    // To repeat it is harmless.
+    fake.refuse(Status::unavailable("connection reset"));
+    client(&fake.url(), &args).await.ended_with(75);
 }
 
 #[tokio::test]
