@@ -214,6 +214,9 @@ pub(crate) struct ForceReleaseArgs {
     /// Every lease on the resource
     #[arg(long)]
     pub(crate) all: bool,
+    /// Repeat the forced release that had this id, or name this one
+    #[arg(long, value_name = "ID", requires = "token", conflicts_with = "all")]
+    pub(crate) request_id: Option<String>,
 }
 
 /// A token that must be current.
@@ -272,6 +275,8 @@ mod tests {
             "singletrack lease get r --id 00",
             "singletrack lease list --all --page-size 5",
             "singletrack lease force-release r --token 5 --all",
+            "singletrack lease force-release r --all --request-id mine",
+            "singletrack lease force-release r --request-id mine",
         ] {
             let kind = Cli::try_parse_from(line.split(' ')).unwrap_err().kind();
             let expected = [ErrorKind::ArgumentConflict, ErrorKind::MissingRequiredArgument];

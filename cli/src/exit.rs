@@ -147,6 +147,17 @@ impl Failure {
         Self::Call { error, effect: Effect::Repeats, advice: Some(advice.to_owned()) }
     }
 
+    /// Better words for what to do when the outcome is unknown.
+    pub(crate) fn advised(self, advice: impl FnOnce(&Error) -> Option<String>) -> Self {
+        match self {
+            Self::Call { error, effect, advice: None } => {
+                let advice = advice(&error);
+                Self::Call { error, effect, advice }
+            }
+            other => other,
+        }
+    }
+
     /// For `map_err` on a call that changes something.
     pub(crate) fn write(error: Error) -> Self {
         Self::Call { error, effect: Effect::Writes, advice: None }
@@ -236,7 +247,7 @@ fn abandon_step(request_id: &str) -> String {
 /// The error's own words, unless there are better ones for an unknown outcome.
 fn next_step<'a>(error: &'a Error, advice: &'a Option<String>) -> &'a str {
     match advice {
-        Some(advice) if error.may_have_happened() => advice,
+        Some(advice) if error.may_have_happened() && error.is_retryable() => advice,
         Some(_) | None => error.next_step(),
     }
 }
@@ -392,6 +403,13 @@ mod tests {
         for happened in [true, false] {
             let exit = Exit::of_newer(Retry::SameRequestId, happened, Effect::Reads);
             assert_eq!(exit, Exit::Unreachable);
+        }
+    }
+
+    #[test]
+    fn what_may_be_repeated_is_tried_again_when_its_outcome_is_unknown() {
+        for reason in Reason::ALL.into_iter().filter(|reason| reason.may_have_happened()) {
+            assert_eq!(Exit::of_reason(reason, Effect::Repeats), Exit::TryAgain, "{reason:?}");
         }
     }
 

@@ -174,7 +174,10 @@ async fn abandon(client: &Client, request_id: &str, format: Format) -> Result<()
 // === renew, release ===
 
 async fn renew(client: &Client, args: &LeaseKey, format: Format) -> Result<(), Failure> {
-    let renewed = client.renew_one(&args.lease_id, args.token).await.map_err(Failure::write)?;
+    let renewed = client
+        .renew_one(&args.lease_id, args.token)
+        .await
+        .map_err(|error| Failure::repeat(error, "repeat it: a renewal is harmless"))?;
     let left = renewed.remaining;
     let as_json = || json!({ "remaining_ms": number(left.as_millis()) });
     output::print(format, as_json, || format!("renewed, {} left\n", duration::show(left)))?;
@@ -288,30 +291,9 @@ async fn force_release(
     format: Format,
 ) -> Result<(), Failure> {
     let mut ended = Vec::new();
-    if let Some(token) = args.token {
-        ended.push((token, end_lease(client, &args.resource, token).await?));
-    } else {
-        // A round shows at most 64 of them. New ones may come, so the rounds are bounded.
-        let mut rounds = 0;
-        while rounds < 1_000 {
-            let tokens = tokens_to_end(client, args, rounds).await?;
-            if tokens.is_empty() {
-                break;
-            }
-            for token in tokens {
-                match end_lease(client, &args.resource, token).await {
-                    Ok(holder) => ended.push((token, holder)),
-                    // It ended by itself in between.
-                    Err(Failure::Call { error, .. })
-                        if args.all && error.reason() == Some(Reason::NotFound) => {}
-                    Err(failure) => return Err(failure),
-                }
-            }
-            if !args.all {
-                break;
-            }
-            rounds += 1;
-        }
+    let result = end_leases(client, args, &mut ended).await;
+    if result.is_err() && ended.is_empty() {
+        return result;
     }
     let as_json = || {
         let ended: Vec<_> = ended
@@ -326,13 +308,60 @@ async fn force_release(
         };
         ended.iter().map(line).collect()
     };
-    output::print(format, as_json, as_table)?;
+    // What was ended is told even if the next one failed.
+    let printed = output::print(format, as_json, as_table);
+    result?;
+    Ok(printed?)
+}
+
+/// Ends what is meant, and notes each as soon as it has ended.
+async fn end_leases(
+    client: &Client,
+    args: &ForceReleaseArgs,
+    ended: &mut Vec<(u64, String)>,
+) -> Result<(), Failure> {
+    if let Some(token) = args.token {
+        ended.push((token, end_lease(client, args, token).await?));
+        return Ok(());
+    }
+    // A round shows at most 64 of them. New ones may come, so the rounds are bounded.
+    for round in 0..1_000 {
+        let tokens = tokens_to_end(client, args, round).await?;
+        if tokens.is_empty() {
+            break;
+        }
+        for token in tokens {
+            match end_lease(client, args, token).await {
+                Ok(holder) => ended.push((token, holder)),
+                // It ended by itself in between.
+                Err(Failure::Call { error, .. })
+                    if args.all && error.reason() == Some(Reason::NotFound) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        if !args.all {
+            break;
+        }
+    }
     Ok(())
 }
 
-async fn end_lease(client: &Client, resource: &str, token: u64) -> Result<String, Failure> {
-    let release = ForceRelease::new(resource, token);
-    Ok(client.force_release(release).await.map_err(Failure::write)?.holder)
+async fn end_lease(
+    client: &Client,
+    args: &ForceReleaseArgs,
+    token: u64,
+) -> Result<String, Failure> {
+    let mut release = ForceRelease::new(&args.resource, token);
+    if let Some(request_id) = &args.request_id {
+        release = release.request_id(request_id);
+    }
+    let forced = client.force_release(release).await.map_err(|error| {
+        Failure::write(error).advised(|error| {
+            let request_id = error.request_id()?;
+            Some(format!("repeat it with --token {token} --request-id {request_id}"))
+        })
+    })?;
+    Ok(forced.holder)
 }
 
 /// The tokens of those who hold the resource; refuses to guess which of several is meant.

@@ -69,6 +69,16 @@ fn granted(token: u64) -> Reply {
     })
 }
 
+fn info() -> v1::LeaseInfo {
+    v1::LeaseInfo {
+        targets: vec![v1::LeaseTarget { resource: "r".into(), mode: v1::LeaseMode::Shared.into() }],
+        holder: "ada".into(),
+        token: 1,
+        ttl_ms: 30_000,
+        remaining_ms: 20_000,
+    }
+}
+
 fn acquires(fake: &Fake) -> Vec<v1::AcquireLeaseRequest> {
     let asked = fake.asked().into_iter();
     asked
@@ -257,6 +267,48 @@ async fn a_wait_that_could_not_be_abandoned_is_named_and_abandoned_later() {
     // To repeat it is harmless.
     fake.refuse(Status::unavailable("connection reset"));
     client(&fake.url(), &args).await.ended_with(75);
+}
+
+#[tokio::test]
+async fn a_renewal_without_an_answer_may_be_repeated() {
+    let fake = Fake::start().await;
+    fake.refuse(Status::unavailable("connection reset"));
+    let finished = client(&fake.url(), &["lease", "renew", "ab", "7"]).await.ended_with(75);
+    let expected = "  next: repeat it: a renewal is harmless\n";
+    assert!(finished.stderr.ends_with(expected), "{}", finished.stderr);
+}
+
+#[tokio::test]
+async fn a_forced_release_that_fails_midway_tells_what_it_ended() {
+    let fake = Fake::start().await;
+    let lease = |token| v1::LeaseInfo { token, ..info() };
+    fake.say(Reply::GetLease(v1::GetLeaseResponse {
+        leases: vec![lease(7), lease(8)],
+        holder_count: 2,
+        waiter_count: 0,
+    }));
+    fake.say(Reply::ForceReleaseLease(v1::ForceReleaseLeaseResponse {
+        holder: "ada".into(),
+        replayed: false,
+    }));
+    fake.refuse(Status::unavailable("connection reset"));
+    let args = ["lease", "force-release", "r", "--all", "-o", "json"];
+    let finished = client(&fake.url(), &args).await.ended_with(76);
+    let ended = serde_json::json!([{ "token": "7", "holder": "ada" }]);
+    assert_eq!(finished.json()["ended"], ended);
+    let error = finished.error_json();
+    let request_id = error["request_id"].as_str().unwrap();
+    let expected = format!("repeat it with --token 8 --request-id {request_id}");
+    assert_eq!(error["next_step"], expected.as_str());
+
+    fake.asked();
+    fake.say(Reply::ForceReleaseLease(v1::ForceReleaseLeaseResponse::default()));
+    let args = ["lease", "force-release", "r", "--token", "8", "--request-id", request_id];
+    client(&fake.url(), &args).await.ended_with(0);
+    let Operation::ForceReleaseLease(asked) = fake.asked().remove(0).operation else {
+        panic!("expected a forced release");
+    };
+    assert_eq!((asked.token, asked.request_id.as_str()), (8, request_id));
 }
 
 #[tokio::test]
