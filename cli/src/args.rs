@@ -150,6 +150,11 @@ pub(crate) struct AcquireArgs {
     #[arg(long, value_name = "ID")]
     pub(crate) request_id: Option<String>,
 
+    /// For a repeated call: how long ago the oldest attempt was sent that no answer followed
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse,
+        requires = "request_id")]
+    pub(crate) age: Duration,
+
     /// How long the place in the queue is kept after this command has ended [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub(crate) keep: Option<Duration>,
@@ -175,6 +180,11 @@ pub(crate) struct ReleaseArgs {
     /// Repeat the release that had this id, or name this one
     #[arg(long, value_name = "ID")]
     pub(crate) request_id: Option<String>,
+
+    /// For a repeated call: how long ago the oldest attempt was sent that no answer followed
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse,
+        requires = "request_id")]
+    pub(crate) age: Duration,
 
     /// Only if this token is still current on that resource; may be repeated
     #[arg(long = "fence", value_name = "RESOURCE=TOKEN", value_parser = parse_fence)]
@@ -277,6 +287,7 @@ mod tests {
             "singletrack lease force-release r --token 5 --all",
             "singletrack lease force-release r --all --request-id mine",
             "singletrack lease force-release r --request-id mine",
+            "singletrack lease acquire r --age 5s",
         ] {
             let kind = Cli::try_parse_from(line.split(' ')).unwrap_err().kind();
             let expected = [ErrorKind::ArgumentConflict, ErrorKind::MissingRequiredArgument];

@@ -1,8 +1,6 @@
 //! `singletrack lease …`. Owns what a command adds to its call: repeating a long wait, giving
 //! up at Ctrl-C, finding the token for a forced release.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use singletrack::{
     Abandoned, Acquire, Client, Error, ForceRelease, Lease, LeaseInfo, List, MAX_WAIT, Reason,
@@ -46,7 +44,7 @@ async fn acquire(client: &Client, args: &AcquireArgs, format: Format) -> Result<
     };
     let wish = wish(args, &request_id);
     let lease = tokio::select! {
-        result = acquire_until(client, wish, args.wait) => result.map_err(Failure::write)?,
+        result = acquire_until(client, wish, args) => result.map_err(Failure::write)?,
         _ = tokio::signal::ctrl_c() => return Err(give_up(client, args, &request_id).await),
     };
     output::print(format, || granted_json(&lease), || granted_table(&lease))?;
@@ -72,14 +70,19 @@ fn wish(args: &AcquireArgs, request_id: &str) -> Acquire {
 }
 
 /// A wait longer than one call may last is the same call again.
-async fn acquire_until(client: &Client, wish: Acquire, wait: Duration) -> Result<Lease, Error> {
+async fn acquire_until(client: &Client, wish: Acquire, args: &AcquireArgs) -> Result<Lease, Error> {
     let started = Instant::now();
-    let mut left = wait;
+    let mut left = args.wait;
     loop {
         let sent = started.elapsed();
-        match client.acquire(wish.clone().wait(left.min(MAX_WAIT))).await {
+        let mut attempt = wish.clone().wait(left.min(MAX_WAIT));
+        // An attempt before this command may have been lost; it grows older while this one waits.
+        if !args.age.is_zero() {
+            attempt = attempt.age(args.age.saturating_add(sent));
+        }
+        match client.acquire(attempt).await {
             Err(error) if error.reason() == Some(Reason::StillWaiting) => {
-                left = wait.saturating_sub(started.elapsed());
+                left = args.wait.saturating_sub(started.elapsed());
                 if left.is_zero() {
                     return Err(error);
                 }
@@ -185,7 +188,7 @@ async fn renew(client: &Client, args: &LeaseKey, format: Format) -> Result<(), F
 }
 
 async fn release(client: &Client, args: &ReleaseArgs, format: Format) -> Result<(), Failure> {
-    let mut release = Release::new(&args.lease.lease_id, args.lease.token);
+    let mut release = Release::new(&args.lease.lease_id, args.lease.token).age(args.age);
     if let Some(request_id) = &args.request_id {
         release = release.request_id(request_id);
     }

@@ -270,6 +270,25 @@ async fn a_wait_that_could_not_be_abandoned_is_named_and_abandoned_later() {
 }
 
 #[tokio::test]
+async fn the_age_of_a_repeated_call_is_sent() {
+    let fake = Fake::start().await;
+    fake.refuse(refusal(Reason::RequestIdForgotten, None));
+    let repeated = ["--request-id", "mine", "--age", "5m"];
+    let args = [&["lease", "acquire", "r"], &repeated[..]].concat();
+    client(&fake.url(), &args).await.ended_with(76);
+    let age = acquires(&fake).remove(0).age_ms;
+    assert!((300_000..360_000).contains(&age), "{age}");
+
+    fake.say(Reply::ReleaseLease(v1::ReleaseLeaseResponse { replayed: true }));
+    let args = [&["lease", "release", "ab", "7"], &repeated[..]].concat();
+    client(&fake.url(), &args).await.ended_with(0);
+    let Operation::ReleaseLease(asked) = fake.asked().remove(0).operation else {
+        panic!("expected a release");
+    };
+    assert_eq!(asked.age_ms, 300_000);
+}
+
+#[tokio::test]
 async fn a_renewal_without_an_answer_may_be_repeated() {
     let fake = Fake::start().await;
     fake.refuse(Status::unavailable("connection reset"));
