@@ -166,9 +166,11 @@ pub(crate) struct AcquireArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct LeaseKey {
-    /// As acquire printed it
+    /// As acquire printed it; `-`: the one in SINGLETRACK_LEASE_ID, which others can't see
+    #[arg(value_parser = parse_lease_id)]
     pub(crate) lease_id: String,
-    /// As acquire printed it
+    /// As acquire printed it; `-`: the one in SINGLETRACK_TOKEN
+    #[arg(value_parser = parse_token)]
     pub(crate) token: u64,
 }
 
@@ -196,8 +198,8 @@ pub(crate) struct ReleaseArgs {
 pub(crate) struct GetArgs {
     /// Show who holds this
     pub(crate) resource: Option<String>,
-    /// Show the lease with this id
-    #[arg(long, value_name = "LEASE_ID")]
+    /// Show the lease with this id; `-`: the one in SINGLETRACK_LEASE_ID
+    #[arg(long, value_name = "LEASE_ID", value_parser = parse_lease_id)]
     pub(crate) id: Option<String>,
 }
 
@@ -246,6 +248,31 @@ fn parse_fence(text: &str) -> Result<Fence, String> {
         .ok_or_else(|| {
             format!("expected RESOURCE=TOKEN such as repository/main=17, found {text:?}")
         })
+}
+
+// A command line is visible to everybody on the machine, an environment is not, and who has
+// the id of a lease can end it.
+
+fn parse_lease_id(text: &str) -> Result<String, String> {
+    match text {
+        "-" => from_environment("SINGLETRACK_LEASE_ID"),
+        given => Ok(given.to_owned()),
+    }
+}
+
+fn parse_token(text: &str) -> Result<u64, String> {
+    let token = match text {
+        "-" => from_environment("SINGLETRACK_TOKEN")?,
+        given => given.to_owned(),
+    };
+    token.parse().map_err(|_| format!("expected a token such as 17, found {token:?}"))
+}
+
+fn from_environment(name: &str) -> Result<String, String> {
+    std::env::var(name)
+        .ok()
+        .filter(|value| !value.is_empty())
+        .ok_or_else(|| format!("expected {name} in the environment, found none"))
 }
 
 #[cfg(test)]

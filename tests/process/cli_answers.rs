@@ -270,6 +270,30 @@ async fn a_wait_that_could_not_be_abandoned_is_named_and_abandoned_later() {
 }
 
 #[tokio::test]
+async fn the_id_of_a_lease_may_come_from_the_environment() {
+    let fake = Fake::start().await;
+    fake.say(Reply::ReleaseLease(v1::ReleaseLeaseResponse { replayed: false }));
+    let mut command = singletrack();
+    command.args(["lease", "release", "-", "-"]).env("SINGLETRACK_SERVER", fake.url());
+    command.env("SINGLETRACK_LEASE_ID", "ab").env("SINGLETRACK_TOKEN", "7");
+    run(&mut command).await.ended_with(0);
+    let Operation::ReleaseLease(asked) = fake.asked().remove(0).operation else {
+        panic!("expected a release");
+    };
+    assert_eq!((asked.lease_id.as_str(), asked.token), ("ab", 7));
+
+    for (args, fault) in [
+        (["lease", "renew", "-", "7"], "SINGLETRACK_LEASE_ID"),
+        (["lease", "renew", "ab", "-"], "SINGLETRACK_TOKEN"),
+        (["lease", "renew", "ab", "x"], "expected a token"),
+    ] {
+        let finished = client(&fake.url(), &args).await.ended_with(64);
+        assert!(finished.stderr.contains(fault), "{}", finished.stderr);
+    }
+    assert!(fake.asked().is_empty());
+}
+
+#[tokio::test]
 async fn the_age_of_a_repeated_call_is_sent() {
     let fake = Fake::start().await;
     fake.refuse(refusal(Reason::RequestIdForgotten, None));
