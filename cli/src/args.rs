@@ -97,6 +97,11 @@ pub(crate) enum Format {
 pub(crate) enum LeaseCommand {
     /// Take a lease, at once or after a wait
     Acquire(AcquireArgs),
+    /// Give up an acquire of unknown outcome: nothing waits and nothing is held afterwards
+    Abandon {
+        /// As the acquire printed it, or was given it
+        request_id: String,
+    },
     /// Extend a lease to a full ttl from now
     Renew(LeaseKey),
     /// Give a lease back
@@ -145,6 +150,11 @@ pub(crate) struct AcquireArgs {
     #[arg(long, value_name = "ID")]
     pub(crate) request_id: Option<String>,
 
+    /// For a repeated call: how long ago the oldest attempt was sent that no answer followed
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse,
+        requires = "request_id")]
+    pub(crate) age: Duration,
+
     /// How long the place in the queue is kept after this command has ended [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     pub(crate) keep: Option<Duration>,
@@ -156,9 +166,11 @@ pub(crate) struct AcquireArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct LeaseKey {
-    /// As acquire printed it
+    /// As acquire printed it; `-`: the one in SINGLETRACK_LEASE_ID, which others can't see
+    #[arg(value_parser = parse_lease_id)]
     pub(crate) lease_id: String,
-    /// As acquire printed it
+    /// As acquire printed it; `-`: the one in SINGLETRACK_TOKEN
+    #[arg(value_parser = parse_token)]
     pub(crate) token: u64,
 }
 
@@ -171,6 +183,11 @@ pub(crate) struct ReleaseArgs {
     #[arg(long, value_name = "ID")]
     pub(crate) request_id: Option<String>,
 
+    /// For a repeated call: how long ago the oldest attempt was sent that no answer followed
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse,
+        requires = "request_id")]
+    pub(crate) age: Duration,
+
     /// Only if this token is still current on that resource; may be repeated
     #[arg(long = "fence", value_name = "RESOURCE=TOKEN", value_parser = parse_fence)]
     pub(crate) fences: Vec<Fence>,
@@ -181,8 +198,8 @@ pub(crate) struct ReleaseArgs {
 pub(crate) struct GetArgs {
     /// Show who holds this
     pub(crate) resource: Option<String>,
-    /// Show the lease with this id
-    #[arg(long, value_name = "LEASE_ID")]
+    /// Show the lease with this id; `-`: the one in SINGLETRACK_LEASE_ID
+    #[arg(long, value_name = "LEASE_ID", value_parser = parse_lease_id)]
     pub(crate) id: Option<String>,
 }
 
@@ -209,6 +226,9 @@ pub(crate) struct ForceReleaseArgs {
     /// Every lease on the resource
     #[arg(long)]
     pub(crate) all: bool,
+    /// Repeat the forced release that had this id, or name this one
+    #[arg(long, value_name = "ID", requires = "token", conflicts_with = "all")]
+    pub(crate) request_id: Option<String>,
 }
 
 /// A token that must be current.
@@ -228,6 +248,31 @@ fn parse_fence(text: &str) -> Result<Fence, String> {
         .ok_or_else(|| {
             format!("expected RESOURCE=TOKEN such as repository/main=17, found {text:?}")
         })
+}
+
+// A command line is visible to everybody on the machine, an environment is not, and who has
+// the id of a lease can end it.
+
+fn parse_lease_id(text: &str) -> Result<String, String> {
+    match text {
+        "-" => from_environment("SINGLETRACK_LEASE_ID"),
+        given => Ok(given.to_owned()),
+    }
+}
+
+fn parse_token(text: &str) -> Result<u64, String> {
+    let token = match text {
+        "-" => from_environment("SINGLETRACK_TOKEN")?,
+        given => given.to_owned(),
+    };
+    token.parse().map_err(|_| format!("expected a token such as 17, found {token:?}"))
+}
+
+fn from_environment(name: &str) -> Result<String, String> {
+    std::env::var(name)
+        .ok()
+        .filter(|value| !value.is_empty())
+        .ok_or_else(|| format!("expected {name} in the environment, found none"))
 }
 
 #[cfg(test)]
@@ -267,6 +312,9 @@ mod tests {
             "singletrack lease get r --id 00",
             "singletrack lease list --all --page-size 5",
             "singletrack lease force-release r --token 5 --all",
+            "singletrack lease force-release r --all --request-id mine",
+            "singletrack lease force-release r --request-id mine",
+            "singletrack lease acquire r --age 5s",
         ] {
             let kind = Cli::try_parse_from(line.split(' ')).unwrap_err().kind();
             let expected = [ErrorKind::ArgumentConflict, ErrorKind::MissingRequiredArgument];

@@ -35,8 +35,9 @@ pub(crate) enum Exit {
 /// Why a command did not do what it was told.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// A call failed.
-    Call { error: Error, effect: Effect },
+    /// A call failed. The advice is for an unknown outcome, where there is better than the
+    /// error's own.
+    Call { error: Error, effect: Effect, advice: Option<String> },
     /// This command said no by itself.
     Said { exit: Exit, message: String, next_step: String },
     /// The answer is printed and means no, as with a stale token.
@@ -45,12 +46,16 @@ pub(crate) enum Failure {
     Output(io::Error),
     /// The person pressed Ctrl-C.
     Interrupted { message: String },
+    /// The person pressed Ctrl-C, and the call that was under way could not be given up.
+    NotAbandoned { error: Error, request_id: String },
 }
 
 /// Whether a call changes anything, so that its outcome matters when it is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     Reads,
+    /// It changes something, and to repeat it changes nothing more.
+    Repeats,
     Writes,
 }
 
@@ -76,16 +81,21 @@ impl Exit {
             return Self::of_reason(reason, effect);
         }
         if error.is_from_server() {
-            return Self::of_newer(error.retry(), error.may_have_happened());
+            return Self::of_newer(error.retry(), error.may_have_happened(), effect);
         }
         if error.was_never_sent() {
             // Without a connection, or stopped here because a value was not legal.
             return if error.is_retryable() { Self::Unreachable } else { Self::Usage };
         }
-        match (error.may_have_happened(), effect) {
-            (true, Effect::Writes) => Self::OutcomeUnknown,
-            (true, Effect::Reads) => Self::Unreachable,
-            (false, Effect::Reads | Effect::Writes) => Self::Internal,
+        if error.may_have_happened() { Self::unknown(effect) } else { Self::Internal }
+    }
+
+    /// No answer to a call: nothing is lost by asking again, unless it had an effect of its own.
+    fn unknown(effect: Effect) -> Self {
+        match effect {
+            Effect::Reads => Self::Unreachable,
+            Effect::Repeats => Self::TryAgain,
+            Effect::Writes => Self::OutcomeUnknown,
         }
     }
 
@@ -101,19 +111,17 @@ impl Exit {
             | Reason::NotFound => Self::Refused,
             Reason::Malformed | Reason::TooLarge => Self::Usage,
             Reason::Overloaded | Reason::Quota | Reason::ShuttingDown => Self::TryAgain,
-            Reason::RequestIdForgotten | Reason::OutcomeUnknown => Self::OutcomeUnknown,
-            Reason::DeadlineExceeded => match effect {
-                Effect::Reads => Self::Unreachable,
-                Effect::Writes => Self::OutcomeUnknown,
-            },
+            Reason::RequestIdForgotten | Reason::OutcomeUnknown | Reason::DeadlineExceeded => {
+                Self::unknown(effect)
+            }
             Reason::Unimplemented | Reason::Internal => Self::Internal,
         }
     }
 
-    fn of_newer(retry: Retry, may_have_happened: bool) -> Self {
+    fn of_newer(retry: Retry, may_have_happened: bool, effect: Effect) -> Self {
         match retry {
-            _ if may_have_happened => Self::OutcomeUnknown,
-            Retry::SameRequestId => Self::OutcomeUnknown,
+            _ if may_have_happened => Self::unknown(effect),
+            Retry::SameRequestId => Self::unknown(effect),
             Retry::AfterDelay | Retry::Yes => Self::TryAgain,
             Retry::No | Retry::HigherLevel => Self::Refused,
         }
@@ -131,22 +139,39 @@ impl From<Exit> for ExitCode {
 impl Failure {
     /// For `map_err` on a call that changes nothing.
     pub(crate) fn read(error: Error) -> Self {
-        Self::Call { error, effect: Effect::Reads }
+        Self::Call { error, effect: Effect::Reads, advice: None }
+    }
+
+    /// For `map_err` on a call that may be repeated as it is.
+    pub(crate) fn repeat(error: Error, advice: &str) -> Self {
+        Self::Call { error, effect: Effect::Repeats, advice: Some(advice.to_owned()) }
+    }
+
+    /// Better words for what to do when the outcome is unknown.
+    pub(crate) fn advised(self, advice: impl FnOnce(&Error) -> Option<String>) -> Self {
+        match self {
+            Self::Call { error, effect, advice: None } => {
+                let advice = advice(&error);
+                Self::Call { error, effect, advice }
+            }
+            other => other,
+        }
     }
 
     /// For `map_err` on a call that changes something.
     pub(crate) fn write(error: Error) -> Self {
-        Self::Call { error, effect: Effect::Writes }
+        Self::Call { error, effect: Effect::Writes, advice: None }
     }
 
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Call { error, effect } => Exit::of(error, *effect),
+            Self::Call { error, effect, .. } => Exit::of(error, *effect),
             Self::Said { exit, .. } | Self::Shown(exit) => *exit,
             // Whoever reads has seen enough, as with `| head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
             Self::Output(_) => Exit::Io,
             Self::Interrupted { .. } => Exit::Interrupted,
+            Self::NotAbandoned { .. } => Exit::OutcomeUnknown,
         }
     }
 
@@ -163,7 +188,7 @@ impl Failure {
 
     fn write_words(&self, out: &mut impl Write) -> io::Result<()> {
         match self {
-            Self::Call { error, effect: _ } => write_error(out, error),
+            Self::Call { error, advice, .. } => write_error(out, error, next_step(error, advice)),
             Self::Said { message, next_step, .. } => {
                 writeln!(out, "error: {}", clean(message))?;
                 writeln!(out, "  next: {}", clean(next_step))
@@ -171,14 +196,19 @@ impl Failure {
             Self::Shown(_) => Ok(()),
             Self::Output(error) => writeln!(out, "error: could not write the output: {error}"),
             Self::Interrupted { message } => writeln!(out, "interrupted: {message}"),
+            Self::NotAbandoned { error, request_id } => {
+                writeln!(out, "interrupted: {}", clean(&not_abandoned(error)))?;
+                writeln!(out, "  request id: {}", clean(request_id))?;
+                writeln!(out, "  next: {}", clean(&abandon_step(request_id)))
+            }
         }
     }
 
     fn to_json(&self) -> Value {
         let exit_code = self.exit() as u8;
         match self {
-            Self::Call { error, effect: _ } => {
-                json!({ "error": error_json(error, exit_code) })
+            Self::Call { error, advice, .. } => {
+                json!({ "error": error_json(error, next_step(error, advice), exit_code) })
             }
             Self::Said { message, next_step, .. } => json!({ "error": {
                 "message": message, "next_step": next_step, "exit_code": exit_code,
@@ -190,6 +220,10 @@ impl Failure {
             Self::Interrupted { message } => json!({ "error": {
                 "message": message, "exit_code": exit_code,
             }}),
+            Self::NotAbandoned { error, request_id } => json!({ "error": {
+                "message": not_abandoned(error), "next_step": abandon_step(request_id),
+                "may_have_happened": true, "request_id": request_id, "exit_code": exit_code,
+            }}),
         }
     }
 }
@@ -200,9 +234,27 @@ impl From<io::Error> for Failure {
     }
 }
 
+fn not_abandoned(error: &Error) -> String {
+    format!("the acquire could not be abandoned: {}: {}", error.reason_name(), error.message())
+}
+
+fn abandon_step(request_id: &str) -> String {
+    format!(
+        "run `singletrack lease abandon {request_id}`; until then it may wait or hold the lease"
+    )
+}
+
+/// The error's own words, unless there are better ones for an unknown outcome.
+fn next_step<'a>(error: &'a Error, advice: &'a Option<String>) -> &'a str {
+    match advice {
+        Some(advice) if error.may_have_happened() && error.is_retryable() => advice,
+        Some(_) | None => error.next_step(),
+    }
+}
+
 // === an error of a call, in words and as JSON ===
 
-fn write_error(out: &mut impl Write, error: &Error) -> io::Result<()> {
+fn write_error(out: &mut impl Write, error: &Error, next_step: &str) -> io::Result<()> {
     writeln!(out, "error: {}: {}", clean(error.reason_name()), clean(error.message()))?;
     if let Some(facts) = error.refusal() {
         write_facts(out, facts)?;
@@ -216,8 +268,8 @@ fn write_error(out: &mut impl Write, error: &Error) -> io::Result<()> {
     if let Some(request_id) = error.request_id().filter(|_| worth_repeating(error)) {
         writeln!(out, "  request id: {}", clean(request_id))?;
     }
-    if !error.next_step().is_empty() {
-        writeln!(out, "  next: {}", clean(error.next_step()))?;
+    if !next_step.is_empty() {
+        writeln!(out, "  next: {}", clean(next_step))?;
     }
     Ok(())
 }
@@ -267,11 +319,11 @@ fn write_facts(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
     }
 }
 
-fn error_json(error: &Error, exit_code: u8) -> Value {
+fn error_json(error: &Error, next_step: &str, exit_code: u8) -> Value {
     json!({
         "reason": error.reason_name(),
         "message": error.message(),
-        "next_step": error.next_step(),
+        "next_step": next_step,
         "retry": error.retry().name(),
         "may_have_happened": error.may_have_happened(),
         "from_server": error.is_from_server(),
@@ -342,14 +394,29 @@ mod tests {
 
     #[test]
     fn a_read_has_no_unknown_outcome() {
-        let exit = Exit::of_reason(Reason::DeadlineExceeded, Effect::Reads);
-        assert_eq!(exit, Exit::Unreachable);
+        for reason in Reason::ALL {
+            let exit = Exit::of_reason(reason, Effect::Reads);
+            assert_ne!(exit, Exit::OutcomeUnknown, "{reason:?}");
+            let unreachable = exit == Exit::Unreachable;
+            assert_eq!(unreachable, reason.may_have_happened(), "{reason:?}: {exit:?}");
+        }
+        for happened in [true, false] {
+            let exit = Exit::of_newer(Retry::SameRequestId, happened, Effect::Reads);
+            assert_eq!(exit, Exit::Unreachable);
+        }
+    }
+
+    #[test]
+    fn what_may_be_repeated_is_tried_again_when_its_outcome_is_unknown() {
+        for reason in Reason::ALL.into_iter().filter(|reason| reason.may_have_happened()) {
+            assert_eq!(Exit::of_reason(reason, Effect::Repeats), Exit::TryAgain, "{reason:?}");
+        }
     }
 
     #[test]
     fn a_reason_of_a_newer_server_is_judged_by_its_advice() {
-        assert_eq!(Exit::of_newer(Retry::No, true), Exit::OutcomeUnknown);
-        assert_eq!(Exit::of_newer(Retry::AfterDelay, false), Exit::TryAgain);
-        assert_eq!(Exit::of_newer(Retry::HigherLevel, false), Exit::Refused);
+        assert_eq!(Exit::of_newer(Retry::No, true, Effect::Writes), Exit::OutcomeUnknown);
+        assert_eq!(Exit::of_newer(Retry::AfterDelay, false, Effect::Writes), Exit::TryAgain);
+        assert_eq!(Exit::of_newer(Retry::HigherLevel, false, Effect::Writes), Exit::Refused);
     }
 }

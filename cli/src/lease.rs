@@ -1,12 +1,10 @@
 //! `singletrack lease …`. Owns what a command adds to its call: repeating a long wait, giving
 //! up at Ctrl-C, finding the token for a forced release.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use singletrack::{
-    Acquire, Client, Error, ForceRelease, Lease, LeaseInfo, List, MAX_WAIT, Reason, Release,
-    new_request_id,
+    Abandoned, Acquire, Client, Error, ForceRelease, Lease, LeaseInfo, List, MAX_WAIT, Reason,
+    Release, new_request_id,
 };
 use tokio::time::Instant;
 
@@ -27,6 +25,7 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     match command {
         LeaseCommand::Acquire(args) => acquire(client, args, format).await,
+        LeaseCommand::Abandon { request_id } => abandon(client, request_id, format).await,
         LeaseCommand::Renew(args) => renew(client, args, format).await,
         LeaseCommand::Release(args) => release(client, args, format).await,
         LeaseCommand::Get(args) => get(client, args, format).await,
@@ -45,7 +44,7 @@ async fn acquire(client: &Client, args: &AcquireArgs, format: Format) -> Result<
     };
     let wish = wish(args, &request_id);
     let lease = tokio::select! {
-        result = acquire_until(client, wish, args.wait) => result.map_err(Failure::write)?,
+        result = acquire_until(client, wish, args) => result.map_err(Failure::write)?,
         _ = tokio::signal::ctrl_c() => return Err(give_up(client, args, &request_id).await),
     };
     output::print(format, || granted_json(&lease), || granted_table(&lease))?;
@@ -71,19 +70,27 @@ fn wish(args: &AcquireArgs, request_id: &str) -> Acquire {
 }
 
 /// A wait longer than one call may last is the same call again.
-async fn acquire_until(client: &Client, wish: Acquire, wait: Duration) -> Result<Lease, Error> {
+async fn acquire_until(client: &Client, wish: Acquire, args: &AcquireArgs) -> Result<Lease, Error> {
     let started = Instant::now();
-    let mut left = wait;
+    let mut left = args.wait;
     loop {
-        match client.acquire(wish.clone().wait(left.min(MAX_WAIT))).await {
+        let sent = started.elapsed();
+        let mut attempt = wish.clone().wait(left.min(MAX_WAIT));
+        // An attempt before this command may have been lost; it grows older while this one waits.
+        if !args.age.is_zero() {
+            attempt = attempt.age(args.age.saturating_add(sent));
+        }
+        match client.acquire(attempt).await {
             Err(error) if error.reason() == Some(Reason::StillWaiting) => {
-                left = wait.saturating_sub(started.elapsed());
+                left = args.wait.saturating_sub(started.elapsed());
                 if left.is_zero() {
                     return Err(error);
                 }
             }
             Ok(mut lease) => {
-                lease.waited = lease.waited.max(started.elapsed().min(wait));
+                // The way of the answer is no part of it: `remaining` begins when the server
+                // answers, so a reader's deadline would come too late.
+                lease.waited = lease.waited.saturating_add(sent);
                 return Ok(lease);
             }
             Err(error) => return Err(error),
@@ -93,15 +100,18 @@ async fn acquire_until(client: &Client, wish: Acquire, wait: Duration) -> Result
 
 /// Drops the place in the queue, unless the caller named the call and can come back to it.
 async fn give_up(client: &Client, args: &AcquireArgs, request_id: &str) -> Failure {
-    let message = if args.request_id.is_some() {
-        "the place in the queue is kept for a while; repeat the command to go on waiting".into()
-    } else {
-        match client.abandon(request_id).await {
-            Ok(_) => "the acquire was abandoned, nothing is held".into(),
-            Err(error) => format!("the acquire could not be abandoned: {error}"),
+    if args.request_id.is_some() {
+        let message =
+            "the place in the queue is kept for a while; repeat the command to go on waiting";
+        return Failure::Interrupted { message: message.to_owned() };
+    }
+    match client.abandon(request_id).await {
+        Ok(_) => {
+            let message = "the acquire was abandoned, nothing is held".to_owned();
+            Failure::Interrupted { message }
         }
-    };
-    Failure::Interrupted { message }
+        Err(error) => Failure::NotAbandoned { error, request_id: request_id.to_owned() },
+    }
 }
 
 /// The same for each command of one person on one machine, so that a repeated call is the same.
@@ -146,10 +156,31 @@ fn granted_table(lease: &Lease) -> String {
     table(["RESOURCE", "LEASE ID", "TOKEN", "REMAINING", "WAITED"], &[row])
 }
 
+// === abandon ===
+
+async fn abandon(client: &Client, request_id: &str, format: Format) -> Result<(), Failure> {
+    let state = client.abandon(request_id).await.map_err(|error| {
+        Failure::repeat(error, "repeat it: to abandon a call twice is harmless")
+    })?;
+    let (name, words) = match state {
+        Abandoned::Nothing => ("NOTHING", "nothing was known of it, it will be refused"),
+        Abandoned::Waiting => ("WAITING", "it was waiting and waits no more"),
+        Abandoned::Held => ("HELD", "it held the lease, which is released"),
+        Abandoned::Ended => ("ENDED", "its lease had already ended"),
+        _ => ("UNKNOWN", "in a way that this version doesn't know"),
+    };
+    let as_json = || json!({ "request_id": request_id, "state": name });
+    output::print(format, as_json, || format!("abandoned: {words}\n"))?;
+    Ok(())
+}
+
 // === renew, release ===
 
 async fn renew(client: &Client, args: &LeaseKey, format: Format) -> Result<(), Failure> {
-    let renewed = client.renew_one(&args.lease_id, args.token).await.map_err(Failure::write)?;
+    let renewed = client
+        .renew_one(&args.lease_id, args.token)
+        .await
+        .map_err(|error| Failure::repeat(error, "repeat it: a renewal is harmless"))?;
     let left = renewed.remaining;
     let as_json = || json!({ "remaining_ms": number(left.as_millis()) });
     output::print(format, as_json, || format!("renewed, {} left\n", duration::show(left)))?;
@@ -157,7 +188,7 @@ async fn renew(client: &Client, args: &LeaseKey, format: Format) -> Result<(), F
 }
 
 async fn release(client: &Client, args: &ReleaseArgs, format: Format) -> Result<(), Failure> {
-    let mut release = Release::new(&args.lease.lease_id, args.lease.token);
+    let mut release = Release::new(&args.lease.lease_id, args.lease.token).age(args.age);
     if let Some(request_id) = &args.request_id {
         release = release.request_id(request_id);
     }
@@ -263,30 +294,9 @@ async fn force_release(
     format: Format,
 ) -> Result<(), Failure> {
     let mut ended = Vec::new();
-    if let Some(token) = args.token {
-        ended.push((token, end_lease(client, &args.resource, token).await?));
-    } else {
-        // A round shows at most 64 of them. New ones may come, so the rounds are bounded.
-        let mut rounds = 0;
-        while rounds < 1_000 {
-            let tokens = tokens_to_end(client, args, rounds).await?;
-            if tokens.is_empty() {
-                break;
-            }
-            for token in tokens {
-                match end_lease(client, &args.resource, token).await {
-                    Ok(holder) => ended.push((token, holder)),
-                    // It ended by itself in between.
-                    Err(Failure::Call { error, .. })
-                        if args.all && error.reason() == Some(Reason::NotFound) => {}
-                    Err(failure) => return Err(failure),
-                }
-            }
-            if !args.all {
-                break;
-            }
-            rounds += 1;
-        }
+    let result = end_leases(client, args, &mut ended).await;
+    if result.is_err() && ended.is_empty() {
+        return result;
     }
     let as_json = || {
         let ended: Vec<_> = ended
@@ -301,13 +311,60 @@ async fn force_release(
         };
         ended.iter().map(line).collect()
     };
-    output::print(format, as_json, as_table)?;
+    // What was ended is told even if the next one failed.
+    let printed = output::print(format, as_json, as_table);
+    result?;
+    Ok(printed?)
+}
+
+/// Ends what is meant, and notes each as soon as it has ended.
+async fn end_leases(
+    client: &Client,
+    args: &ForceReleaseArgs,
+    ended: &mut Vec<(u64, String)>,
+) -> Result<(), Failure> {
+    if let Some(token) = args.token {
+        ended.push((token, end_lease(client, args, token).await?));
+        return Ok(());
+    }
+    // A round shows at most 64 of them. New ones may come, so the rounds are bounded.
+    for round in 0..1_000 {
+        let tokens = tokens_to_end(client, args, round).await?;
+        if tokens.is_empty() {
+            break;
+        }
+        for token in tokens {
+            match end_lease(client, args, token).await {
+                Ok(holder) => ended.push((token, holder)),
+                // It ended by itself in between.
+                Err(Failure::Call { error, .. })
+                    if args.all && error.reason() == Some(Reason::NotFound) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        if !args.all {
+            break;
+        }
+    }
     Ok(())
 }
 
-async fn end_lease(client: &Client, resource: &str, token: u64) -> Result<String, Failure> {
-    let release = ForceRelease::new(resource, token);
-    Ok(client.force_release(release).await.map_err(Failure::write)?.holder)
+async fn end_lease(
+    client: &Client,
+    args: &ForceReleaseArgs,
+    token: u64,
+) -> Result<String, Failure> {
+    let mut release = ForceRelease::new(&args.resource, token);
+    if let Some(request_id) = &args.request_id {
+        release = release.request_id(request_id);
+    }
+    let forced = client.force_release(release).await.map_err(|error| {
+        Failure::write(error).advised(|error| {
+            let request_id = error.request_id()?;
+            Some(format!("repeat it with --token {token} --request-id {request_id}"))
+        })
+    })?;
+    Ok(forced.holder)
 }
 
 /// The tokens of those who hold the resource; refuses to guess which of several is meant.

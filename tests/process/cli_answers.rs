@@ -13,7 +13,7 @@ use tonic::Status;
 use tonic_types::pb;
 
 use crate::{
-    command::{client, run, singletrack},
+    command::{Finished, client, run, singletrack},
     fake::{Answer, Fake},
 };
 
@@ -67,6 +67,16 @@ fn granted(token: u64) -> Reply {
         waited_ms: 0,
         replayed: false,
     })
+}
+
+fn info() -> v1::LeaseInfo {
+    v1::LeaseInfo {
+        targets: vec![v1::LeaseTarget { resource: "r".into(), mode: v1::LeaseMode::Shared.into() }],
+        holder: "ada".into(),
+        token: 1,
+        ttl_ms: 30_000,
+        remaining_ms: 20_000,
+    }
 }
 
 fn acquires(fake: &Fake) -> Vec<v1::AcquireLeaseRequest> {
@@ -177,6 +187,15 @@ async fn a_wait_goes_on_with_the_same_request_id() {
 }
 
 #[tokio::test]
+async fn the_way_of_the_answer_is_no_waiting() {
+    let fake = Fake::start().await;
+    fake.say(granted(7));
+    let args = ["lease", "acquire", "r", "--wait", "10m", "-o", "json"];
+    let grant = client(&fake.url(), &args).await.ended_with(0).json();
+    assert_eq!(grant["waited_ms"], "0");
+}
+
+#[tokio::test]
 async fn a_wait_ends_when_its_time_is_over() {
     let fake = Fake::start().await;
     for _ in 0..1_000 {
@@ -188,20 +207,13 @@ async fn a_wait_ends_when_its_time_is_over() {
     assert!(finished.stderr.contains("  request id: "), "{}", finished.stderr);
 }
 
-#[tokio::test]
-async fn ctrl_c_abandons_a_wait() {
-    let fake = Fake::start().await;
-    fake.will(Answer::Nothing).say(Reply::AbandonLease(v1::AbandonLeaseResponse {
-        state: v1::AbandonedState::Waiting.into(),
-    }));
-    let mut child = singletrack()
-        .args(["lease", "acquire", "r", "--wait", "5m", "--server", &fake.url()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+/// Waits for a lease that never comes, gets Ctrl-C, and ends.
+async fn interrupted(fake: &Fake) -> (v1::AcquireLeaseRequest, Finished) {
+    let mut command = singletrack();
+    command.args(["lease", "acquire", "r", "--wait", "5m", "-o", "json", "--server", &fake.url()]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let acquire = loop {
-        if let Some(acquire) = acquires(&fake).pop() {
+        if let Some(acquire) = acquires(fake).pop() {
             break acquire;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -209,12 +221,137 @@ async fn ctrl_c_abandons_a_wait() {
     let id = i32::try_from(child.id().unwrap()).unwrap();
     let pid = rustix::process::Pid::from_raw(id).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let status = tokio::time::timeout(Duration::from_secs(20), child.wait()).await;
-    assert_eq!(status.unwrap().unwrap().code(), Some(130));
+    let output = tokio::time::timeout(Duration::from_secs(20), child.wait_with_output()).await;
+    let output = output.unwrap().unwrap();
+    let finished = Finished {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    };
+    (acquire, finished)
+}
+
+fn abandoned(state: v1::AbandonedState) -> Reply {
+    Reply::AbandonLease(v1::AbandonLeaseResponse { state: state.into() })
+}
+
+#[tokio::test]
+async fn ctrl_c_abandons_a_wait() {
+    let fake = Fake::start().await;
+    fake.will(Answer::Nothing).say(abandoned(v1::AbandonedState::Waiting));
+    let (acquire, finished) = interrupted(&fake).await;
+    finished.ended_with(130);
     let Operation::AbandonLease(abandon) = fake.asked().remove(0).operation else {
         panic!("expected an abandon");
     };
     assert_eq!(abandon.abandoned_request_id, acquire.request_id);
+}
+
+#[tokio::test]
+async fn a_wait_that_could_not_be_abandoned_is_named_and_abandoned_later() {
+    let fake = Fake::start().await;
+    fake.will(Answer::Nothing).refuse(Status::unavailable("connection reset"));
+    let (acquire, finished) = interrupted(&fake).await;
+    let error = finished.ended_with(76).error_json();
+    assert_eq!(error["request_id"], acquire.request_id.as_str());
+    assert!(error["next_step"].as_str().unwrap().contains(&acquire.request_id), "{error}");
+
+    fake.asked();
+    fake.say(abandoned(v1::AbandonedState::Held));
+    let args = ["lease", "abandon", &acquire.request_id, "-o", "json"];
+    assert_eq!(client(&fake.url(), &args).await.ended_with(0).json()["state"], "HELD");
+    let Operation::AbandonLease(abandon) = fake.asked().remove(0).operation else {
+        panic!("expected an abandon");
+    };
+    assert_eq!(abandon.abandoned_request_id, acquire.request_id);
+    // To repeat it is harmless.
+    fake.refuse(Status::unavailable("connection reset"));
+    client(&fake.url(), &args).await.ended_with(75);
+}
+
+#[tokio::test]
+async fn the_id_of_a_lease_may_come_from_the_environment() {
+    let fake = Fake::start().await;
+    fake.say(Reply::ReleaseLease(v1::ReleaseLeaseResponse { replayed: false }));
+    let mut command = singletrack();
+    command.args(["lease", "release", "-", "-"]).env("SINGLETRACK_SERVER", fake.url());
+    command.env("SINGLETRACK_LEASE_ID", "ab").env("SINGLETRACK_TOKEN", "7");
+    run(&mut command).await.ended_with(0);
+    let Operation::ReleaseLease(asked) = fake.asked().remove(0).operation else {
+        panic!("expected a release");
+    };
+    assert_eq!((asked.lease_id.as_str(), asked.token), ("ab", 7));
+
+    for (args, fault) in [
+        (["lease", "renew", "-", "7"], "SINGLETRACK_LEASE_ID"),
+        (["lease", "renew", "ab", "-"], "SINGLETRACK_TOKEN"),
+        (["lease", "renew", "ab", "x"], "expected a token"),
+    ] {
+        let finished = client(&fake.url(), &args).await.ended_with(64);
+        assert!(finished.stderr.contains(fault), "{}", finished.stderr);
+    }
+    assert!(fake.asked().is_empty());
+}
+
+#[tokio::test]
+async fn the_age_of_a_repeated_call_is_sent() {
+    let fake = Fake::start().await;
+    fake.refuse(refusal(Reason::RequestIdForgotten, None));
+    let repeated = ["--request-id", "mine", "--age", "5m"];
+    let args = [&["lease", "acquire", "r"], &repeated[..]].concat();
+    client(&fake.url(), &args).await.ended_with(76);
+    let age = acquires(&fake).remove(0).age_ms;
+    assert!((300_000..360_000).contains(&age), "{age}");
+
+    fake.say(Reply::ReleaseLease(v1::ReleaseLeaseResponse { replayed: true }));
+    let args = [&["lease", "release", "ab", "7"], &repeated[..]].concat();
+    client(&fake.url(), &args).await.ended_with(0);
+    let Operation::ReleaseLease(asked) = fake.asked().remove(0).operation else {
+        panic!("expected a release");
+    };
+    assert_eq!(asked.age_ms, 300_000);
+}
+
+#[tokio::test]
+async fn a_renewal_without_an_answer_may_be_repeated() {
+    let fake = Fake::start().await;
+    fake.refuse(Status::unavailable("connection reset"));
+    let finished = client(&fake.url(), &["lease", "renew", "ab", "7"]).await.ended_with(75);
+    let expected = "  next: repeat it: a renewal is harmless\n";
+    assert!(finished.stderr.ends_with(expected), "{}", finished.stderr);
+}
+
+#[tokio::test]
+async fn a_forced_release_that_fails_midway_tells_what_it_ended() {
+    let fake = Fake::start().await;
+    let lease = |token| v1::LeaseInfo { token, ..info() };
+    fake.say(Reply::GetLease(v1::GetLeaseResponse {
+        leases: vec![lease(7), lease(8)],
+        holder_count: 2,
+        waiter_count: 0,
+    }));
+    fake.say(Reply::ForceReleaseLease(v1::ForceReleaseLeaseResponse {
+        holder: "ada".into(),
+        replayed: false,
+    }));
+    fake.refuse(Status::unavailable("connection reset"));
+    let args = ["lease", "force-release", "r", "--all", "-o", "json"];
+    let finished = client(&fake.url(), &args).await.ended_with(76);
+    let ended = serde_json::json!([{ "token": "7", "holder": "ada" }]);
+    assert_eq!(finished.json()["ended"], ended);
+    let error = finished.error_json();
+    let request_id = error["request_id"].as_str().unwrap();
+    let expected = format!("repeat it with --token 8 --request-id {request_id}");
+    assert_eq!(error["next_step"], expected.as_str());
+
+    fake.asked();
+    fake.say(Reply::ForceReleaseLease(v1::ForceReleaseLeaseResponse::default()));
+    let args = ["lease", "force-release", "r", "--token", "8", "--request-id", request_id];
+    client(&fake.url(), &args).await.ended_with(0);
+    let Operation::ForceReleaseLease(asked) = fake.asked().remove(0).operation else {
+        panic!("expected a forced release");
+    };
+    assert_eq!((asked.token, asked.request_id.as_str()), (8, request_id));
 }
 
 #[tokio::test]

@@ -33,6 +33,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// The transport watches the deadline too. This bounds what it doesn't: a body that never ends.
 const LOCAL_GRACE: Duration = Duration::from_millis(500);
 
+/// What `grpc-timeout` can say is eight digits and a unit; this is so many seconds, three years.
+const DEADLINE_MAX: Duration = Duration::from_secs(99_999_999);
+
 /// A handle on one server and one namespace. Clones share the connection and cost little.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -103,7 +106,8 @@ impl Client {
         if let Some(namespace) = &self.namespace {
             request.metadata_mut().insert(NAMESPACE_KEY, namespace.clone());
         }
-        request.set_timeout(deadline);
+        // Anything longer makes the transport panic.
+        request.set_timeout(deadline.min(DEADLINE_MAX));
         request
     }
 
@@ -203,6 +207,8 @@ fn parse_namespace(namespace: &str) -> Result<MetadataValue<Ascii>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{Client, parse_namespace, parse_url};
 
     #[test]
@@ -236,6 +242,16 @@ mod tests {
         parse_namespace("a.b_C-9").unwrap();
         for namespace in ["", "a b", "a/b", "ä", "x\n", &"n".repeat(129)] {
             parse_namespace(namespace).unwrap_err();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_timeout_without_end_is_no_panic() {
+        for timeout in [Duration::MAX, Duration::from_secs(100_000_000)] {
+            let client = Client::builder("http://127.0.0.1:1").timeout(timeout).build().unwrap();
+            assert!(client.ping().await.unwrap_err().was_never_sent());
+            let wish = crate::Acquire::new("r", "ada").wait(Duration::MAX);
+            assert!(client.acquire(wish).await.unwrap_err().was_never_sent());
         }
     }
 

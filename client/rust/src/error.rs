@@ -219,7 +219,7 @@ impl Error {
         let reason = Reason::from_wire(refusal.reason());
         let code = reason.map_or(Code::Unknown, Reason::code);
         let retry = reason.map_or(Retry::No, Reason::retry);
-        let happened = reason.is_some_and(Reason::may_have_happened);
+        let happened = reason.is_none_or(Reason::may_have_happened);
         let mut error = Self::plain(Origin::Server, code, retry, happened, "", "");
         error.inner.reason = reason;
         if let Some(reason) = reason {
@@ -365,22 +365,21 @@ fn advice_of_newer(code: Code, info: &pb::ErrorInfo) -> (Retry, bool) {
     (retry, happened)
 }
 
-/// What a bare gRPC code means. The careful answer is "maybe".
+/// What a bare gRPC code means. Whoever answers instead of the server may do so after the call
+/// reached it, so the answer is "maybe" unless the code speaks of a call that nobody took.
 fn advice_of_code(code: Code) -> (Retry, bool) {
     match code {
-        Code::InvalidArgument
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::FailedPrecondition
-        | Code::PermissionDenied
-        | Code::Unauthenticated
-        | Code::Unimplemented => (Retry::No, false),
-        Code::Aborted => (Retry::HigherLevel, false),
+        Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented => (Retry::No, false),
         Code::Ok
         | Code::Cancelled
         | Code::Unknown
+        | Code::InvalidArgument
         | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
         | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
         | Code::OutOfRange
         | Code::Internal
         | Code::Unavailable

@@ -123,7 +123,7 @@ fn a_reason_of_a_newer_server_without_readable_keys_is_read_by_its_code() {
     let keys = [("retry", "perhaps"), ("may_have_happened", "who knows")];
     let error =
         Error::from_status(status(Code::NotFound, vec![info("NO_MOON", "singletrack", &keys)]));
-    assert_eq!((error.retry(), error.may_have_happened()), (Retry::No, false));
+    assert_eq!((error.retry(), error.may_have_happened()), (Retry::SameRequestId, true));
 }
 
 #[test]
@@ -139,6 +139,18 @@ fn unavailable_without_details_may_have_happened() {
     let error = Error::from_status(Status::unavailable("connection reset"));
     assert!(error.may_have_happened() && error.is_retryable() && !error.is_from_server());
     assert!(!error.was_never_sent());
+}
+
+#[test]
+fn a_code_without_details_may_have_happened_unless_nobody_took_the_call() {
+    let none = [Code::PermissionDenied, Code::Unauthenticated, Code::Unimplemented];
+    for code in (1..=16).map(Code::from_i32) {
+        let error = Error::from_status(Status::new(code, "words of a proxy"));
+        let happened = !none.contains(&code);
+        let retry = if happened { Retry::SameRequestId } else { Retry::No };
+        assert_eq!((error.retry(), error.may_have_happened()), (retry, happened), "{code:?}");
+        assert!(!error.is_from_server() && !error.was_never_sent(), "{code:?}");
+    }
 }
 
 #[test]
@@ -188,5 +200,7 @@ fn one_items_refusal_is_an_error_too() {
     assert_eq!(error.reason(), Some(Reason::LeaseLost));
     assert_eq!(error.refusal(), Some(&Facts::LeaseLost { end: LeaseEnd::Expired, token: 5 }));
     let unknown = v1::Refusal { reason: 9_999, ..Default::default() };
-    assert_eq!(Error::from_refusal(unknown).reason(), None);
+    let error = Error::from_refusal(unknown);
+    assert_eq!(error.reason(), None);
+    assert!(error.may_have_happened(), "of a newer server nothing is certain");
 }
