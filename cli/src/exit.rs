@@ -148,14 +148,11 @@ impl Failure {
     }
 
     /// Better words for what to do when the outcome is unknown.
-    pub(crate) fn advised(self, advice: impl FnOnce(&Error) -> Option<String>) -> Self {
-        match self {
-            Self::Call { error, effect, advice: None } => {
-                let advice = advice(&error);
-                Self::Call { error, effect, advice }
-            }
-            other => other,
+    pub(crate) fn advised(mut self, words: impl FnOnce(&Error) -> Option<String>) -> Self {
+        if let Self::Call { error, advice, .. } = &mut self {
+            *advice = words(error);
         }
+        self
     }
 
     /// For `map_err` on a call that changes something.

@@ -163,11 +163,12 @@ async fn abandon(client: &Client, request_id: &str, format: Format) -> Result<()
         Failure::repeat(error, "repeat it: to abandon a call twice is harmless")
     })?;
     let (name, words) = match state {
-        Abandoned::Nothing => ("NOTHING", "nothing was known of it, it will be refused"),
+        Abandoned::Nothing => ("NOTHING", "nothing was known of it, or it was abandoned before"),
         Abandoned::Waiting => ("WAITING", "it was waiting and waits no more"),
         Abandoned::Held => ("HELD", "it held the lease, which is released"),
         Abandoned::Ended => ("ENDED", "its lease had already ended"),
-        _ => ("UNKNOWN", "in a way that this version doesn't know"),
+        Abandoned::Other => ("UNKNOWN", "in a way that this version doesn't know"),
+        _ => ("UNKNOWN", "in a way that this command doesn't know"),
     };
     let as_json = || json!({ "request_id": request_id, "state": name });
     output::print(format, as_json, || format!("abandoned: {words}\n"))?;

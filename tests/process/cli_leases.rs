@@ -69,6 +69,20 @@ async fn a_repeated_acquire_gets_the_same_lease() {
 }
 
 #[tokio::test]
+async fn an_abandoned_acquire_holds_nothing() {
+    let server = Server::start_with(&["--store", "memory"]).await;
+    lease(&server, &["acquire", "r", "--request-id", "mine"]).await.ended_with(0);
+    for (request_id, state) in [("mine", "HELD"), ("mine", "NOTHING"), ("never sent", "NOTHING")] {
+        let abandoned = lease(&server, &["abandon", request_id]).await.ended_with(0).json();
+        assert_eq!(
+            (text(&abandoned, "state"), text(&abandoned, "request_id")),
+            (state, request_id)
+        );
+    }
+    lease(&server, &["acquire", "r", "--holder", "bob"]).await.ended_with(0);
+}
+
+#[tokio::test]
 async fn a_stale_fence_is_refused_with_what_is_current() {
     let server = Server::start_with(&["--store", "memory"]).await;
     let grant = lease(&server, &["acquire", "leader"]).await.ended_with(0).json();
