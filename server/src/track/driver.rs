@@ -15,6 +15,7 @@ use singletrack_core::{
 use super::{
     CallError, Handle, TrackConfig,
     handle::{Intake, Shared},
+    lanes::Owed,
     meters::TrackMeters,
     step::{BATCH_COMMANDS_MAX, Inbox, Outbox, Track as Steps},
 };
@@ -105,7 +106,7 @@ impl Track {
             clock,
             committer,
             meters: meters.0,
-            renewals_owed: 0,
+            renewals_owed: Owed::default(),
         };
         let thread = std::thread::Builder::new()
             .name(String::from("track"))
@@ -147,7 +148,7 @@ struct Driver {
     committer: CommitterHandle,
     meters: TrackMeters,
     /// Renewals in the lane that go before the next expiry.
-    renewals_owed: usize,
+    renewals_owed: Owed,
 }
 
 /// Why the loop ended.
@@ -249,9 +250,7 @@ impl Driver {
         Some((inbox, queued))
     }
 
-    /// True when renewals are left over which nothing may expire: those that were there when
-    /// the last of such was taken. Later ones don't count, or a flood of renewals would keep
-    /// every lease alive for ever.
+    /// True when renewals are left over which nothing may expire.
     fn take_renewals(&mut self, intake: &mut Intake, taken: &mut Vec<Request>) -> bool {
         let mut leases = 0;
         while taken.len() < RENEWALS_A_STEP && leases < RENEWED_LEASES_A_STEP {
@@ -262,13 +261,7 @@ impl Driver {
                 leases += renewals.len();
             }
         }
-        let left = intake.renewals.len();
-        if self.renewals_owed == 0 {
-            self.renewals_owed = left;
-        } else {
-            self.renewals_owed = self.renewals_owed.saturating_sub(taken.len()).min(left);
-        }
-        self.renewals_owed > 0
+        self.renewals_owed.note(taken.len(), intake.renewals.len())
     }
 
     fn has_work(&self, intake: &Intake) -> bool {

@@ -28,8 +28,22 @@ pub(super) struct Lane {
     len: usize,
 }
 
+/// Calls of a lane that go before something else: those that were there when the last of such
+/// had been taken. Later ones don't count, or a flood of them would keep that something from
+/// ever happening.
+#[derive(Debug, Default)]
+pub(super) struct Owed(usize);
+
 /// When a caller who met a full lane may try again.
 const RETRY_AFTER_MS: u64 = 100;
+
+impl Owed {
+    /// So many calls were taken and so many are left; true while some are owed.
+    pub(super) fn note(&mut self, taken: usize, left: usize) -> bool {
+        self.0 = if self.0 == 0 { left } else { self.0.saturating_sub(taken).min(left) };
+        self.0 > 0
+    }
+}
 
 impl Default for LaneLimits {
     fn default() -> Self {
@@ -140,6 +154,18 @@ mod tests {
         assert_eq!(taken(&mut lane, 4), [3, 4]);
         assert_eq!(taken(&mut lane, 4), [0; 0]);
         assert_eq!(lane.len(), 0);
+    }
+
+    #[test]
+    fn what_was_there_goes_first_and_a_flood_of_later_calls_does_not() {
+        let mut owed = Owed::default();
+        assert!(!owed.note(10, 0), "all were taken");
+        assert!(owed.note(10, 25), "25 are left");
+        assert!(owed.note(10, 900), "15 of them, and newer ones");
+        assert!(owed.note(10, 900));
+        assert!(!owed.note(10, 900), "those that were there are through");
+        assert!(owed.note(10, 900), "now the newer ones are");
+        assert!(!owed.note(900, 0));
     }
 
     #[test]
