@@ -9,6 +9,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_source_info(true).include_imports(true).open_files([
         "singletrack/v1/common.proto",
+        "singletrack/v1/exchange.proto",
         "singletrack/v1/lease.proto",
         "singletrack/v1/operation.proto",
         "singletrack/v1/refusal.proto",

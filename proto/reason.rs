@@ -25,6 +25,8 @@ pub enum Reason {
     LeaseLost,
     /// The token is not that of this lease.
     NotHolder,
+    /// The session has ended or is not known.
+    SessionLost,
     /// The request id was used for another request.
     RequestIdReused,
     /// The request id is unknown and too old to be executed.
@@ -70,13 +72,14 @@ pub enum Retry {
 
 impl Reason {
     /// All reasons, in the order of the table.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Held,
         Self::StillWaiting,
         Self::CancelledWait,
         Self::StaleFence,
         Self::LeaseLost,
         Self::NotHolder,
+        Self::SessionLost,
         Self::RequestIdReused,
         Self::RequestIdForgotten,
         Self::NotFound,
@@ -101,6 +104,7 @@ impl Reason {
             Self::StaleFence => "STALE_FENCE",
             Self::LeaseLost => "LEASE_LOST",
             Self::NotHolder => "NOT_HOLDER",
+            Self::SessionLost => "SESSION_LOST",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::RequestIdForgotten => "REQUEST_ID_FORGOTTEN",
             Self::NotFound => "NOT_FOUND",
@@ -127,7 +131,9 @@ impl Reason {
     pub const fn code(self) -> Code {
         match self {
             Self::Held | Self::StillWaiting | Self::CancelledWait => Code::Aborted,
-            Self::StaleFence | Self::LeaseLost | Self::NotHolder => Code::FailedPrecondition,
+            Self::StaleFence | Self::LeaseLost | Self::NotHolder | Self::SessionLost => {
+                Code::FailedPrecondition
+            },
             Self::RequestIdReused => Code::AlreadyExists,
             Self::RequestIdForgotten => Code::OutOfRange,
             Self::NotFound => Code::NotFound,
@@ -152,6 +158,7 @@ impl Reason {
             Self::StaleFence
             | Self::LeaseLost
             | Self::NotHolder
+            | Self::SessionLost
             | Self::RequestIdReused
             | Self::RequestIdForgotten
             | Self::NotFound
@@ -173,6 +180,7 @@ impl Reason {
             | Self::StaleFence
             | Self::LeaseLost
             | Self::NotHolder
+            | Self::SessionLost
             | Self::RequestIdReused
             | Self::NotFound
             | Self::Malformed
@@ -195,6 +203,7 @@ impl Reason {
             Self::StaleFence => RefusalReason::StaleFence,
             Self::LeaseLost => RefusalReason::LeaseLost,
             Self::NotHolder => RefusalReason::NotHolder,
+            Self::SessionLost => RefusalReason::SessionLost,
             Self::RequestIdReused => RefusalReason::RequestIdReused,
             Self::RequestIdForgotten => RefusalReason::RequestIdForgotten,
             Self::NotFound => RefusalReason::NotFound,
