@@ -3,26 +3,45 @@
 //! It can't refuse: whatever could speak against a change was said in `decide`. Absorbing a
 //! change twice is absorbing it once.
 
-use alloc::{collections::BTreeMap, sync::Arc};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
-    change::{Change, LeaseEnded, LeaseGranted},
+    change::{Change, Effect, LeaseEnded, LeaseGranted, RequestRemembered, SessionEnded, SessionOpened},
     command::AcquireLease,
     deadline::Due,
     fence::{Fence, FenceTarget},
     limits,
+    memory::Past,
     motion::QueuedWaiter,
+    session::{Session, replies::{Kept, Replies}},
     state::{Holders, Lease, NOWHERE, Resource, Space, State, UNARMED, Waiter},
-    types::{Holder, Mode, Ms, Namespace, ResourceName, Revision, Token},
+    types::{Holder, Mode, Ms, Namespace, RequestMark, ResourceName, Revision, SessionNumber, Token},
 };
+
+/// Where what an operation came to is remembered.
+enum Keeping {
+    /// With its session, until its reply is acknowledged.
+    Kept,
+    /// Nowhere: it was.
+    Acknowledged,
+    /// Not with its session, which is gone.
+    Elsewhere(Past),
+}
 
 impl State {
     /// Makes a change part of the state.
     pub(crate) fn absorb(&mut self, now: Ms, change: &Change) {
         match change {
             Change::Started { .. } => {}
-            Change::RequestRemembered(remembered) => self.memory.remember(now, remembered),
+            Change::RequestRemembered(remembered) => self.remember(now, remembered),
             Change::RequestAbandoned { id, .. } => self.memory.abandon(now, *id),
+            Change::SessionOpened(opened) => self.absorb_session(opened),
+            Change::SessionEnded(ended) => self.absorb_session_end(ended),
+            Change::SessionSwept { number, .. } => self.absorb_session_swept(now, *number),
+            Change::SessionFloored { number, below, .. } => self.raise_floor(*number, *below),
             Change::LeaseGranted(granted) => self.absorb_grant(granted),
             Change::LeaseEnded(ended) => self.absorb_end(now, ended),
         }
@@ -33,10 +52,15 @@ impl State {
     /// durable part is in the rows already.
     pub(crate) fn recall(&mut self, now: Ms, change: &Change) {
         match change {
-            Change::Started { .. } | Change::LeaseGranted(_) => {}
-            Change::RequestRemembered(remembered) => self.memory.remember(now, remembered),
+            Change::Started { .. }
+            | Change::LeaseGranted(_)
+            | Change::SessionOpened(_)
+            | Change::SessionSwept { .. } => {}
+            Change::RequestRemembered(remembered) => self.remember(now, remembered),
             Change::RequestAbandoned { id, .. } => self.memory.abandon(now, *id),
-            Change::LeaseEnded(ended) => self.memory.remember_end(now, ended),
+            Change::SessionEnded(ended) => self.recall_session_end(now, ended),
+            Change::SessionFloored { number, below, .. } => self.raise_floor(*number, *below),
+            Change::LeaseEnded(ended) => self.remember_end(now, ended),
         }
     }
 
@@ -55,11 +79,15 @@ impl State {
             Lease { granted: Arc::clone(granted), space, resource, renewed: Ms(0), armed: UNARMED };
         let slot = slot_of(self.leases.insert(lease));
         self.hold(resource, slot, granted);
+        if let Some(session) = self.session_of(slot) {
+            self.session_mut(session).leases.insert(granted.token, slot);
+        } else {
+            self.starting.push_back((granted.token, slot));
+        }
         let space = self.space_mut(space);
         space.leases.insert(granted.token, slot);
         space.bytes += granted.bytes();
         self.index_lease(slot, granted);
-        self.starting.push_back((granted.token, slot));
     }
 
     fn index_lease(&mut self, slot: u32, granted: &LeaseGranted) {
@@ -97,9 +125,12 @@ impl State {
     }
 
     fn absorb_end(&mut self, now: Ms, ended: &LeaseEnded) {
-        self.memory.remember_end(now, ended);
+        self.remember_end(now, ended);
         let Some(space) = self.find_space(&ended.namespace) else { return };
         let Some(slot) = self.space_mut(space).leases.remove(&ended.token) else { return };
+        if let Some(session) = self.session_of(slot) {
+            self.session_mut(session).leases.remove(&ended.token);
+        }
         let lease = self.leases.remove(slot as usize);
         if lease.armed != UNARMED {
             self.deadlines.disarm(lease.armed, Due::Lease(slot));
@@ -147,12 +178,158 @@ impl State {
         }
     }
 
+    fn absorb_session(&mut self, opened: &Arc<SessionOpened>) {
+        if self.find_session(opened.number).is_some() {
+            return;
+        }
+        let space = self.ensure_space(&opened.namespace);
+        let session = Session {
+            opened: Arc::clone(opened),
+            space,
+            ended: None,
+            is_swept: false,
+            leases: BTreeMap::new(),
+            waiters: BTreeSet::new(),
+            replies: Replies::default(),
+            stream: None,
+            generation: 0,
+            renewed: Ms(0),
+            armed: UNARMED,
+        };
+        let slot = slot_of(self.sessions.insert(session));
+        self.session_numbers.insert(opened.number, slot);
+        let (sessions, hasher) = (&self.sessions, &self.hasher);
+        self.session_ids.insert(hasher.hash(&opened.session_id), slot, |at| {
+            let known = sessions.get(*at as usize).expect("slots of sessions are kept true");
+            hasher.hash(&known.opened.session_id)
+        });
+        let space = self.space_mut(space);
+        space.sessions += 1;
+        space.bytes += opened.bytes();
+        self.starting_sessions.push_back(opened.number);
+    }
+
+    /// From now on what it holds is gone to every check.
+    fn absorb_session_end(&mut self, ended: &Arc<SessionEnded>) {
+        self.absorb_session(&ended.opened);
+        let slot = self.find_session(ended.opened.number).expect("it is there now");
+        let session = self.session_mut(slot);
+        if session.ended.is_some() {
+            return;
+        }
+        session.ended = Some(Arc::clone(ended));
+        let armed = core::mem::replace(&mut session.armed, UNARMED);
+        if armed != UNARMED {
+            self.deadlines.disarm(armed, Due::Session(slot));
+        }
+        self.ending.push_back(slot);
+    }
+
+    /// Only what it had come to is still remembered, for as long as any reply.
+    fn absorb_session_swept(&mut self, now: Ms, number: SessionNumber) {
+        let Some(slot) = self.find_session(number) else { return };
+        self.ending.retain(|ending| *ending != slot);
+        let session = self.session_mut(slot);
+        if session.is_swept {
+            return;
+        }
+        assert!(session.leases.is_empty() && session.waiters.is_empty(), "nothing is left of it");
+        let at = now.plus(limits::MEMORY_MS);
+        session.is_swept = true;
+        session.armed = at;
+        let (space, bytes) = (session.space, session.opened.bytes());
+        self.space_mut(space).bytes -= bytes;
+        self.deadlines.arm(at, Due::Session(slot));
+    }
+
+    fn recall_session_end(&mut self, now: Ms, ended: &Arc<SessionEnded>) {
+        if self.find_session(ended.opened.number).is_none() {
+            // Its row is gone, so it was swept.
+            self.absorb_session_end(ended);
+            self.absorb_session_swept(now, ended.opened.number);
+        }
+    }
+
+    fn raise_floor(&mut self, number: SessionNumber, below: u64) {
+        if let Some(slot) = self.find_session(number) {
+            let replies = &mut self.session_mut(slot).replies;
+            replies.raise_floor(below);
+            replies.floored = replies.floored.max(below);
+        }
+    }
+
+    fn remember(&mut self, now: Ms, remembered: &RequestRemembered) {
+        let past = Past::of(remembered.mark.command, &remembered.effect);
+        self.remember_request(now, remembered.of, remembered.mark, past, remembered.revision);
+    }
+
+    /// Remembers an end by the lease's id, by the operation that did it, and by the request that
+    /// had got the lease.
+    fn remember_end(&mut self, now: Ms, ended: &LeaseEnded) {
+        let mut is_kept = false;
+        if let Some(by) = ended.by {
+            let past = Past::of(by.mark.command, &Effect::Released);
+            let kept = Kept { past, lease: Some(ended.lease_id), logged: ended.revision };
+            match self.keep_reply(by.session, by.seq, kept) {
+                Keeping::Kept => is_kept = true,
+                Keeping::Acknowledged => {}
+                Keeping::Elsewhere(past) => self.memory.keep_request(now, by.mark.id, past),
+            }
+        }
+        // Whoever released it will say when it knows.
+        self.memory.remember_end(if is_kept { None } else { Some(now) }, ended);
+        if let Some(mark) = ended.request {
+            let of = ended.session.and_then(|number| {
+                let session = self.session(self.find_session(number)?);
+                Some((number, mark.id.seq_from(session.opened.requests)?))
+            });
+            let past =
+                Past::LeaseEnded { command: mark.command, end: ended.end, token: ended.token };
+            self.remember_request(now, of, mark, past, ended.revision);
+        }
+    }
+
+    /// Remembers with the session of the operation that it was, or else for a while.
+    fn remember_request(
+        &mut self,
+        now: Ms,
+        of: Option<(SessionNumber, u64)>,
+        mark: RequestMark,
+        past: Past,
+        logged: Revision,
+    ) {
+        let keeping = match of {
+            Some((session, seq)) => self.keep_reply(session, seq, Kept { past, lease: None, logged }),
+            None => Keeping::Elsewhere(past),
+        };
+        match keeping {
+            Keeping::Kept | Keeping::Acknowledged => {}
+            Keeping::Elsewhere(past) => self.memory.keep_request(now, mark.id, past),
+        }
+    }
+
+    fn keep_reply(&mut self, number: SessionNumber, seq: u64, kept: Kept) -> Keeping {
+        let Some(slot) = self.find_session(number) else { return Keeping::Elsewhere(kept.past) };
+        let session = self.session_mut(slot);
+        if session.is_swept {
+            return Keeping::Elsewhere(kept.past);
+        }
+        if session.replies.is_seen(seq) {
+            return Keeping::Acknowledged;
+        }
+        self.memory.count_reply(&kept.past);
+        if let Some(before) = self.session_mut(slot).replies.keep(seq, kept) {
+            self.memory.discount_reply(&before.past);
+        }
+        Keeping::Kept
+    }
+
     pub(crate) fn ensure_space(&mut self, namespace: &Namespace) -> u32 {
         if let Some(slot) = self.find_space(namespace) {
             return slot;
         }
         let space =
-            Space { name: namespace.clone(), leases: BTreeMap::new(), waiters: 0, bytes: 0 };
+            Space { name: namespace.clone(), leases: BTreeMap::new(), waiters: 0, sessions: 0, bytes: 0 };
         let slot = slot_of(self.spaces.insert(space));
         self.space_names.insert(namespace.clone(), slot);
         slot
@@ -160,7 +337,7 @@ impl State {
 
     pub(crate) fn drop_space_if_idle(&mut self, slot: u32) {
         let space = self.space(slot);
-        if space.leases.is_empty() && space.waiters == 0 {
+        if space.leases.is_empty() && space.waiters == 0 && space.sessions == 0 {
             assert!(space.bytes == 0, "an empty namespace weighs nothing");
             let space = self.spaces.remove(slot as usize);
             self.space_names.remove(&space.name);
@@ -230,6 +407,13 @@ impl Waiter {
 impl LeaseGranted {
     pub(crate) fn bytes(&self) -> u64 {
         weight(&self.resource, &self.holder)
+    }
+}
+
+impl SessionOpened {
+    pub(crate) fn bytes(&self) -> u64 {
+        const FIXED: usize = 320;
+        (FIXED + self.holder.as_str().len()) as u64
     }
 }
 

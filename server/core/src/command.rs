@@ -6,7 +6,7 @@ use crate::{
     fence::Fence,
     types::{
         CallId, Holder, LeaseId, Namespace, Priority, RequestHash, RequestMark, ResourceName,
-        Target, Token, Ttl,
+        SessionId, Target, Token, Ttl,
     },
 };
 
@@ -19,12 +19,27 @@ pub struct Request {
     pub namespace: Namespace,
     /// Its identity for life; `None`: no replay protection.
     pub mark: Option<RequestMark>,
+    /// The session it is an operation of; `None`: of none.
+    pub origin: Option<Origin>,
     /// Milliseconds since its oldest unanswered send.
     pub age_ms: u64,
     /// What must hold, or nothing happens. At most [`crate::limits::FENCES_MAX`].
     pub fences: Box<[Fence]>,
     /// What is asked.
     pub command: Command,
+}
+
+/// How a call belongs to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Which.
+    pub session: SessionId,
+    /// The stream it came on; from any but the session's present one it is dropped. `None`: it
+    /// came by itself, and only its identity is the session's.
+    pub stream: Option<CallId>,
+    /// Its number, 1..=[`crate::limits::SEQ_MAX`], if that is its identity; `None`: it has
+    /// another, or none.
+    pub seq: Option<u64>,
 }
 
 /// What a call may ask.
@@ -64,6 +79,36 @@ pub enum Command {
         /// The lease's token.
         token: Token,
     },
+    /// Open a session.
+    OpenSession(OpenSession),
+    /// Make the call's stream the session's: an older one is superseded. The call is the
+    /// stream's own, and what the session has to be told is answered to it from now on.
+    AttachSession(SessionId),
+    /// Extend a session to a full ttl.
+    KeepSessionAlive(SessionId),
+    /// End a session.
+    CloseSession(SessionId),
+    /// List a session's leases by token.
+    ListSessionLeases {
+        /// Which.
+        session: SessionId,
+        /// Only tokens above this one; 0: from the first.
+        after: u64,
+        /// At most so many, 1..=[`crate::limits::PAGE_MAX`].
+        count: usize,
+    },
+    /// The replies to these operations of the session have arrived. Has no answer.
+    AcknowledgeReplies {
+        /// Whose.
+        session: SessionId,
+        /// All below this one.
+        below: u64,
+        /// And these, at most [`crate::limits::SEEN_MAX`].
+        seen: Box<[u64]>,
+    },
+    /// End the waits of these calls, which are answered CANCELLED_WAIT; at most
+    /// [`crate::limits::SEEN_MAX`]. Has no answer itself.
+    CancelWaits(Box<[CallId]>),
     /// Several mutations, all or nothing. At most [`crate::limits::OPERATIONS_MAX`].
     Transact(Box<[Command]>),
 }
@@ -77,14 +122,36 @@ pub struct AcquireLease {
     pub holder: Holder,
     /// For what.
     pub target: Target,
-    /// How long it lasts without renewal.
-    pub ttl: Ttl,
+    /// How long it lasts.
+    pub lifetime: Lifetime,
     /// How long this call may wait, 0..=[`crate::limits::WAIT_MS_MAX`].
     pub wait_ms: u64,
     /// How long the place is kept while detached, at most [`crate::limits::KEEP_MS_MAX`].
     pub keep_ms: u64,
     /// Higher goes first.
     pub priority: Priority,
+}
+
+/// How long a lease lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// So long without renewal.
+    Ttl(Ttl),
+    /// As long as this session.
+    Session(SessionId),
+}
+
+/// Asks for a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenSession {
+    /// The id it will have; random, drawn at the edge.
+    pub session_id: SessionId,
+    /// Who asks.
+    pub holder: Holder,
+    /// How long it lasts without being kept alive.
+    pub ttl: Ttl,
+    /// Where the identities of its operations begin.
+    pub requests: RequestHash,
 }
 
 /// A lease as its holder names it.

@@ -16,6 +16,8 @@ pub(crate) enum Due {
     Wait(u32),
     /// A detached waiter's place is not kept any longer.
     Keep(u32),
+    /// A session may have run out, or an ended one is to be forgotten.
+    Session(u32),
 }
 
 /// The table. Order among equal deadlines is that of [`Due`], so it is the same every time.
@@ -51,6 +53,7 @@ impl Armed {
             Due::Lease(slot) => (0, slot),
             Due::Wait(slot) => (1, slot),
             Due::Keep(slot) => (2, slot),
+            Due::Session(slot) => (3, slot),
         };
         assert!(slot <= SLOT_MASK, "quotas keep every slab below 2^30");
         let (high, low) = ((at.0 >> 32) as u32, (at.0 & u64::from(u32::MAX)) as u32);
@@ -66,7 +69,8 @@ impl Armed {
         match self.due >> KIND_SHIFT {
             0 => Due::Lease(slot),
             1 => Due::Wait(slot),
-            _ => Due::Keep(slot),
+            2 => Due::Keep(slot),
+            _ => Due::Session(slot),
         }
     }
 }

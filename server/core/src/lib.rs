@@ -19,6 +19,7 @@ pub mod memory;
 pub mod motion;
 pub mod refusal;
 pub mod reply;
+pub mod session;
 pub mod state;
 pub mod table;
 pub mod types;

@@ -32,6 +32,13 @@ pub const HOLDERS_TOLD_MAX: usize = 8;
 pub const HOLDERS_SHOWN_MAX: usize = 64;
 /// Calls attached to one waiter.
 pub const ATTACHED_MAX: usize = 16;
+/// Greatest number of a session's operation.
+pub const SEQ_MAX: u64 = (1 << 63) - 1;
+/// Acknowledgements and cancellations of one frame beside the floor.
+pub const SEEN_MAX: usize = 4_096;
+/// Runs of acknowledged operations that a session remembers above its floor; further
+/// acknowledgements are not taken note of.
+pub const SEEN_RUNS_MAX: usize = 32_768;
 /// Place in a queue beyond which it is no longer counted.
 pub const POSITION_MAX: usize = 1_000;
 
@@ -74,6 +81,8 @@ pub struct Quotas {
     pub leases: u64,
     /// Waiters of one namespace.
     pub waiters: u64,
+    /// Sessions of one namespace.
+    pub sessions: u64,
     /// Bytes of names and other durable content of one namespace.
     pub bytes: u64,
     /// Bytes of replay memory, all namespaces together.
@@ -86,6 +95,7 @@ impl Default for Quotas {
             namespaces: 4_096,
             leases: 4_000_000,
             waiters: 1_000_000,
+            sessions: 100_000,
             bytes: 4 << 30,
             memory_bytes: 256 << 20,
         }

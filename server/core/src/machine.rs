@@ -13,6 +13,11 @@ use crate::{
     overlay::View,
     refusal::Refusal,
     reply::Reply,
+    session::{
+        self,
+        admit::Admission,
+        carry::{self, CarryCursor},
+    },
     state::State,
     transact,
     types::{CallId, Ms, Now, Revision},
@@ -63,6 +68,13 @@ impl Machine {
         let mut draft = Draft::new(self.state.revision);
         let mut after = After::Everything;
         let view = View::plain(&self.state, &request.namespace, now.ms);
+        match session::admit::admit(view, request) {
+            Admission::Decided => {}
+            Admission::Dropped => return draft.decision,
+            Admission::Refused(refusal) => {
+                return conclude(draft, request.call, Err(refusal), after);
+            }
+        }
         let outcome = match &request.command {
             Command::AcquireLease(acquire) => {
                 lease::acquire::decide(view, request, acquire, &mut draft)
@@ -88,6 +100,27 @@ impl Machine {
             Command::ForceReleaseLease { resource, token } => {
                 lease::end::force(view, request, resource, *token, &mut draft).map(Some)
             }
+            Command::OpenSession(open) => session::open::open(view, open, &mut draft).map(Some),
+            Command::AttachSession(id) => {
+                session::open::attach(view, *id, request.call, &mut draft).map(Some)
+            }
+            Command::KeepSessionAlive(id) => {
+                let (result, depends) = session::keep::keep_alive(view, *id, &mut draft);
+                after = depends;
+                result.map(Some)
+            }
+            Command::CloseSession(id) => session::end::close(view, *id, &mut draft).map(Some),
+            Command::ListSessionLeases { session, after, count } => {
+                session::show::list(view, *session, *after, *count).map(Some)
+            }
+            Command::AcknowledgeReplies { session, below, seen } => {
+                session::keep::acknowledge(view, *session, *below, seen, &mut draft);
+                Ok(None)
+            }
+            Command::CancelWaits(calls) => {
+                session::keep::cancel(&self.state, calls, &mut draft);
+                Ok(None)
+            }
             Command::Transact(operations) => {
                 transact::decide(view, request, operations, &mut draft).map(Some)
             }
@@ -106,6 +139,7 @@ impl Machine {
             match due {
                 Due::Lease(lease) => lease::end::expire(state, now.ms, lease, &mut draft),
                 Due::Keep(waiter) => draft.motion(Motion::WaiterDropped { waiter }),
+                Due::Session(slot) => session::end::expire(state, now.ms, slot, &mut draft),
                 Due::Wait(_) => {}
             }
         }
@@ -142,6 +176,32 @@ impl Machine {
             draft.motion(Motion::Settled);
         }
         Some(draft.decision)
+    }
+
+    /// Decides one slice of what ended sessions leave behind: at most `most` ends; `None`: they
+    /// leave nothing.
+    #[must_use]
+    pub fn decide_sweep(&self, most: usize) -> Option<Decision> {
+        session::end::sweep(&self.state, most).map(|draft| draft.decision)
+    }
+
+    /// Decides what has to be said again before the log up to and including `through` may go:
+    /// one slice, and where the next begins; `None`: that was all.
+    #[must_use]
+    pub fn decide_carry(
+        &self,
+        through: Revision,
+        at: CarryCursor,
+    ) -> (Decision, Option<CarryCursor>) {
+        let mut draft = Draft::new(self.state.revision);
+        let next = carry::carry(&self.state, through, at, &mut draft);
+        (draft.decision, next)
+    }
+
+    /// True while ended sessions leave anything behind.
+    #[must_use]
+    pub fn is_sweeping(&self) -> bool {
+        !self.state.ending.is_empty()
     }
 
     /// Makes a decision true. It must be the last one this machine made.

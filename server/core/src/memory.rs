@@ -7,7 +7,7 @@
 use alloc::collections::VecDeque;
 
 use crate::{
-    change::{Effect, LeaseEnded, RequestRemembered},
+    change::{Effect, LeaseEnded},
     limits,
     refusal::LeaseEnd,
     table::{Hasher, Table},
@@ -75,6 +75,9 @@ enum Key {
     Lease(u64, LeaseId),
 }
 
+/// When what is remembered without end is forgotten.
+const NEVER: Ms = Ms(u64::MAX);
+
 /// What an entry is counted as: its slot, its share of empty slots, its place in the queue.
 const REQUEST_BYTES: u64 = 120;
 /// The same for an ended lease.
@@ -134,17 +137,20 @@ impl Memory {
         self.forgetting.iter().take(most).take_while(|(at, _)| *at <= now).count()
     }
 
-    /// Remembers an effect.
-    pub(crate) fn remember(&mut self, now: Ms, remembered: &RequestRemembered) {
-        let past =
-            Past::Effect { command: remembered.mark.command, effect: remembered.effect.clone() };
-        self.keep_request(now, remembered.mark.id, past);
+    /// Counts a reply that a session keeps.
+    pub(crate) fn count_reply(&mut self, past: &Past) {
+        self.bytes += REQUEST_BYTES + extra_bytes(past);
     }
 
-    /// Remembers how a lease ended, by its id and by the id of the request that got it.
-    pub(crate) fn remember_end(&mut self, now: Ms, ended: &LeaseEnded) {
+    /// It is kept no longer.
+    pub(crate) fn discount_reply(&mut self, past: &Past) {
+        self.bytes -= REQUEST_BYTES + extra_bytes(past);
+    }
+
+    /// Remembers how a lease ended, by its id; `None`: until it is taken back.
+    pub(crate) fn remember_end(&mut self, now: Option<Ms>, ended: &LeaseEnded) {
         let key = (self.namespace_key(&ended.namespace), ended.lease_id);
-        let forget_at = now.plus(limits::MEMORY_MS);
+        let forget_at = now.map_or(NEVER, |now| now.plus(limits::MEMORY_MS));
         let row = Ended { token: ended.token, end: ended.end, revision: ended.revision };
         let hash = self.hasher.hash(&key);
         if let Some(entry) = self.leases.find_mut(hash, |entry| entry.key == key) {
@@ -156,11 +162,18 @@ impl Memory {
             self.leases.insert(hash, entry, |other| hasher.hash(&other.key));
             self.bytes += LEASE_BYTES;
         }
-        self.forgetting.push_back((forget_at, Key::Lease(key.0, key.1)));
-        if let Some(mark) = ended.request {
-            let past =
-                Past::LeaseEnded { command: mark.command, end: ended.end, token: ended.token };
-            self.keep_request(now, mark.id, past);
+        if now.is_some() {
+            self.forgetting.push_back((forget_at, Key::Lease(key.0, key.1)));
+        }
+    }
+
+    /// Forgets the end of a lease that was remembered without end.
+    pub(crate) fn take_back_end(&mut self, namespace: &Namespace, id: LeaseId) {
+        let key = (self.namespace_key(namespace), id);
+        let hash = self.hasher.hash(&key);
+        let gone = self.leases.remove(hash, |entry| entry.key == key && entry.forget_at == NEVER);
+        if gone.is_some() {
+            self.bytes -= LEASE_BYTES;
         }
     }
 
@@ -184,7 +197,8 @@ impl Memory {
         }
     }
 
-    fn keep_request(&mut self, now: Ms, id: RequestHash, past: Past) {
+    /// Remembers what a request came to, for a while.
+    pub(crate) fn keep_request(&mut self, now: Ms, id: RequestHash, past: Past) {
         let forget_at = now.plus(limits::MEMORY_MS);
         let hash = self.hasher.hash(&id);
         self.bytes += REQUEST_BYTES + extra_bytes(&past);
@@ -222,12 +236,29 @@ impl Memory {
     }
 }
 
+// === impl Past ===
+
+impl Past {
+    /// What a request had achieved.
+    pub(crate) fn of(command: CommandHash, effect: &Effect) -> Self {
+        match effect {
+            Effect::LeaseEnded { end, token } => {
+                Self::LeaseEnded { command, end: *end, token: *token }
+            }
+            Effect::Released
+            | Effect::ForceReleased { .. }
+            | Effect::Transacted(_)
+            | Effect::Acquired { .. } => Self::Effect { command, effect: effect.clone() },
+        }
+    }
+}
+
 /// What an entry weighs beyond its slot.
 fn extra_bytes(past: &Past) -> u64 {
     match past {
         Past::LeaseEnded { .. } | Past::Abandoned => 0,
         Past::Effect { effect, .. } => match effect {
-            Effect::Released | Effect::Acquired { .. } => 0,
+            Effect::Released | Effect::Acquired { .. } | Effect::LeaseEnded { .. } => 0,
             Effect::ForceReleased { .. } | Effect::Transacted(_) => effect.weight() as u64,
         },
     }

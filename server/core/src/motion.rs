@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use crate::{
     command::AcquireLease,
     fence::Fence,
-    types::{CallId, Ms, Namespace, RequestMark},
+    types::{CallId, Ms, Namespace, RequestMark, SessionNumber},
 };
 
 /// One motion. `u32`s are slots in the state's slabs, true while the state is not changed.
@@ -56,6 +56,42 @@ pub enum Motion {
         /// When it is.
         at: Ms,
     },
+    /// A session counts its ttl from now.
+    SessionKept {
+        /// The session.
+        session: u32,
+    },
+    /// A session that seemed due is not, yet.
+    SessionRearmed {
+        /// The session.
+        session: u32,
+        /// When it is.
+        at: Ms,
+    },
+    /// A session has a new stream.
+    SessionAttached {
+        /// The session.
+        session: u32,
+        /// The stream's own call.
+        stream: CallId,
+    },
+    /// Replies of a session have arrived.
+    RepliesAcknowledged {
+        /// The session.
+        session: u32,
+        /// All below this one.
+        below: u64,
+        /// And these.
+        seen: Box<[u64]>,
+    },
+    /// An ended session's replies are forgotten, at most so many, and with the last one the
+    /// session.
+    SessionForgotten {
+        /// The session.
+        session: u32,
+        /// At most.
+        count: usize,
+    },
     /// So many entries of replay memory are forgotten.
     Forgotten {
         /// At most.
@@ -72,6 +108,8 @@ pub struct QueuedWaiter {
     pub namespace: Namespace,
     /// Its identity; `None`: it lives and dies with its call.
     pub mark: Option<RequestMark>,
+    /// The session whose operation that is.
+    pub asked_by: Option<SessionNumber>,
     /// What must hold when it is granted.
     pub fences: Box<[Fence]>,
     /// What it waits for.

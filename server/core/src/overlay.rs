@@ -7,10 +7,12 @@ use alloc::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     change::{Change, LeaseEnded, LeaseGranted},
+    limits,
     memory::Ended,
+    refusal::Refusal,
     reply::{HolderInfo, LeaseInfo},
     state::{Resource, State},
-    types::{LeaseId, Ms, Namespace, ResourceName, Token},
+    types::{LeaseId, Ms, Namespace, ResourceName, SessionId, Token},
 };
 
 /// Decided but not absorbed: the changes of a transaction so far, by what they change.
@@ -52,7 +54,11 @@ impl Overlay {
         match change {
             Change::Started { .. }
             | Change::RequestRemembered(_)
-            | Change::RequestAbandoned { .. } => {}
+            | Change::RequestAbandoned { .. }
+            | Change::SessionOpened(_)
+            | Change::SessionEnded(_)
+            | Change::SessionSwept { .. }
+            | Change::SessionFloored { .. } => {}
             Change::LeaseGranted(granted) => {
                 self.bytes_added += granted.bytes();
                 self.granted.insert(granted.token, Arc::clone(granted));
@@ -83,10 +89,37 @@ impl<'a> View<'a> {
         Self { overlay: Some(overlay), ..self }
     }
 
-    /// The lease at a slot, unless the overlay has ended it.
+    /// The namespace, by the name that is in use if there is one: rows share it.
+    pub(crate) fn own_namespace(self) -> Namespace {
+        self.space.map_or(self.namespace, |space| &self.state.space(space).name).clone()
+    }
+
+    /// The session with this id, ended or not.
+    pub(crate) fn session(self, id: SessionId) -> Option<u32> {
+        self.state.find_session_by_id(self.namespace, id)
+    }
+
+    /// The live session with this id.
+    pub(crate) fn live_session(self, id: SessionId) -> Result<u32, Refusal> {
+        let slot = self.session(id).ok_or(Refusal::SessionLost { end: None })?;
+        match &self.state.session(slot).ended {
+            None => Ok(slot),
+            Some(ended) => Err(Refusal::SessionLost { end: Some(ended.end) }),
+        }
+    }
+
+    /// Sessions of the namespace.
+    pub(crate) fn session_count(self) -> u64 {
+        self.space.map_or(0, |space| self.state.space(space).sessions)
+    }
+
+    /// The lease at a slot, unless the overlay, or the end of its session, has ended it.
     pub(crate) fn known(self, slot: u32) -> Option<Known<'a>> {
         let granted = &self.state.lease(slot).granted;
         if self.overlay.is_some_and(|over| over.ended.contains_key(&granted.token)) {
+            return None;
+        }
+        if !self.state.is_live(slot) {
             return None;
         }
         let remaining_ms = self.state.remaining_ms(slot, self.now);
@@ -124,7 +157,17 @@ impl<'a> View<'a> {
             end: ended.end,
             revision: ended.revision,
         });
-        ended.or_else(|| self.state.memory.lease(self.namespace, id))
+        ended
+            .or_else(|| self.state.memory.lease(self.namespace, id))
+            .or_else(|| self.ended_with_session(id))
+    }
+
+    /// How the lease with this id ended, if that is yet to be carried out.
+    fn ended_with_session(self, id: LeaseId) -> Option<Ended> {
+        let slot = self.state.find_lease(self.space?, id)?;
+        let session = self.state.session(self.state.session_of(slot)?);
+        let (ended, token) = (session.ended.as_ref()?, self.state.lease(slot).granted.token);
+        Some(Ended { token, end: ended.end.of_leases(), revision: ended.revision })
     }
 
     /// The resource, if it is held or waited for in the state.
@@ -136,6 +179,8 @@ impl<'a> View<'a> {
     /// Who holds a resource, oldest grant first.
     pub(crate) fn holders(self, name: &ResourceName) -> impl Iterator<Item = Known<'a>> {
         let base = self.resource(name).into_iter().flat_map(|it| it.holders().iter());
+        // What dead sessions have left is passed over, within bounds: a crowd of it goes in slices.
+        let base = base.take(limits::SLICE_MAX);
         base.filter_map(move |slot| self.known(slot)).chain(self.fresh_on(name))
     }
 
@@ -154,13 +199,16 @@ impl<'a> View<'a> {
     pub(crate) fn newest_holder(self, name: &ResourceName) -> Option<Known<'a>> {
         let base = self.resource(name).into_iter().flat_map(|it| it.holders().iter().rev());
         let fresh = self.fresh_on(name).last();
-        fresh.or_else(|| base.filter_map(|slot| self.known(slot)).next())
+        fresh.or_else(|| base.take(limits::SLICE_MAX).filter_map(|slot| self.known(slot)).next())
     }
 
     /// How many hold a resource.
     pub(crate) fn holder_count(self, name: &ResourceName) -> usize {
         match self.overlay {
-            None => self.resource(name).map_or(0, |it| it.holders().len()),
+            None => match self.resource(name).map_or(0, |it| it.holders().len()) {
+                many if many > limits::HOLDERS_SHOWN_MAX => many,
+                _ => self.holders(name).count(),
+            },
             Some(_) => self.holders(name).count(),
         }
     }

@@ -32,6 +32,11 @@ pub enum Refusal {
     },
     /// The token is not that of this lease.
     NotHolder,
+    /// The session has ended, or is not known.
+    SessionLost {
+        /// How; `None`: not known, or not any more.
+        end: Option<SessionEnd>,
+    },
     /// The resource is held, or earlier waiters are first.
     Held(Box<Held>),
     /// The wait ended, the place is kept.
@@ -65,6 +70,15 @@ pub enum LeaseEnd {
     Forced,
 }
 
+/// How a session came to an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// Its owner closed it.
+    Closed,
+    /// It was not kept alive in time.
+    Expired,
+}
+
 /// Which fence failed, and what is current.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StaleFence {
@@ -93,6 +107,17 @@ pub struct Held {
     pub waited_ms: u64,
 }
 
+impl SessionEnd {
+    /// How the leases of the session ended by that.
+    #[must_use]
+    pub const fn of_leases(self) -> LeaseEnd {
+        match self {
+            Self::Closed => LeaseEnd::Released,
+            Self::Expired => LeaseEnd::Expired,
+        }
+    }
+}
+
 /// A cap of a namespace or of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cap {
@@ -102,6 +127,8 @@ pub enum Cap {
     Leases,
     /// Waiters of the namespace.
     Waiters,
+    /// Sessions of the namespace.
+    Sessions,
     /// Bytes of the namespace.
     Bytes,
     /// Bytes of replay memory.

@@ -3,8 +3,8 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use crate::{
-    refusal::Refusal,
-    types::{Holder, LeaseId, Target, Token},
+    refusal::{LeaseEnd, Refusal, SessionEnd},
+    types::{Holder, LeaseId, SessionId, Target, Token},
 };
 
 /// A positive answer. Remaining times are milliseconds from the moment of decision.
@@ -39,8 +39,72 @@ pub enum Reply {
         /// An earlier send had done it.
         replayed: bool,
     },
+    /// To open.
+    SessionOpened {
+        /// Known to its owner alone.
+        session_id: SessionId,
+        /// What is left of the ttl.
+        remaining_ms: u64,
+    },
+    /// To attach.
+    SessionAttached(Box<Attached>),
+    /// To a keep-alive: remaining milliseconds.
+    SessionKept(u64),
+    /// To close.
+    SessionClosed {
+        /// An earlier call had done it.
+        replayed: bool,
+    },
+    /// To a list of a session's leases.
+    SessionLeases(SessionPage),
+    /// To a session's stream, by itself.
+    Notice(Notice),
     /// To a transaction: one reply per operation.
     Transacted(Box<[Reply]>),
+}
+
+/// A session that has a new stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Which.
+    pub session_id: SessionId,
+    /// How many streams it has had since it was opened or the machine was started.
+    pub generation: u64,
+    /// Its ttl.
+    pub ttl_ms: u64,
+    /// What is left of it.
+    pub remaining_ms: u64,
+    /// The first page of what it holds.
+    pub held: SessionPage,
+    /// How much it holds in all.
+    pub held_count: usize,
+}
+
+/// A page of what a session holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionPage {
+    /// By token.
+    pub leases: Vec<(LeaseId, Token)>,
+    /// Where the next page starts (exclusive); `None`: this was the last.
+    pub next: Option<Token>,
+}
+
+/// What a session's stream is told without having asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A newer stream has the session; nothing more is told to this one.
+    Superseded,
+    /// The session has ended; nothing more is told.
+    SessionLost(SessionEnd),
+    /// A lease of the session has ended although the session lives.
+    LeaseLost {
+        /// Which.
+        lease_id: LeaseId,
+        /// Its token.
+        token: Token,
+        /// How.
+        end: LeaseEnd,
+    },
 }
 
 /// A lease that was granted.

@@ -6,6 +6,7 @@ use crate::{
     absorb::slot_of,
     deadline::Due,
     motion::{Motion, QueuedWaiter},
+    session::replies::Kept,
     state::{AttachedCall, State, UNARMED, Waiter},
     types::{CallId, Ms, Revision},
 };
@@ -24,6 +25,19 @@ impl State {
             Motion::WaiterKept { waiter, keep_ms } => self.keep_waiter(now, *waiter, *keep_ms),
             Motion::LeaseRenewed { lease } => self.renew_lease(now, *lease),
             Motion::LeaseRearmed { lease, at } => self.rearm_lease(*lease, *at),
+            Motion::SessionKept { session } => self.keep_session(now, *session),
+            Motion::SessionRearmed { session, at } => self.rearm_session(*session, *at),
+            Motion::SessionAttached { session, stream } => {
+                self.keep_session(now, *session);
+                let session = self.session_mut(*session);
+                session.stream = Some(*stream);
+                session.generation += 1;
+            }
+            Motion::RepliesAcknowledged { session, below, seen } => {
+                let gone = self.session_mut(*session).replies.acknowledge(*below, seen);
+                self.let_replies_go(*session, &gone);
+            }
+            Motion::SessionForgotten { session, count } => self.forget_session(*session, *count),
             Motion::Forgotten { count } => self.memory.forget(now, *count),
             Motion::Settled => self.settled(),
         }
@@ -31,6 +45,7 @@ impl State {
 
     /// Begins the deadlines of all grants up to and including `through`, as they are durable.
     pub(crate) fn start_deadlines(&mut self, now: Ms, through: Revision) {
+        self.start_sessions(now, through);
         while let Some((token, slot)) = self.starting.front().copied() {
             if token.revision() > through {
                 return;
@@ -46,6 +61,61 @@ impl State {
                 self.deadlines.arm(at, Due::Lease(slot));
             }
         }
+    }
+
+    fn start_sessions(&mut self, now: Ms, through: Revision) {
+        while let Some(number) = self.starting_sessions.front().copied() {
+            if number.revision() > through {
+                return;
+            }
+            self.starting_sessions.pop_front();
+            let Some(slot) = self.find_session(number) else { continue };
+            let session = self.session_mut(slot);
+            if session.is_live() && session.armed == UNARMED {
+                session.renewed = now;
+                let at = now.plus(session.opened.ttl.ms());
+                session.armed = at;
+                self.deadlines.arm(at, Due::Session(slot));
+            }
+        }
+    }
+
+    fn keep_session(&mut self, now: Ms, slot: u32) {
+        let session = self.session_mut(slot);
+        assert!(session.is_live() && session.renewed <= now, "time never goes backwards");
+        session.renewed = now;
+    }
+
+    fn rearm_session(&mut self, slot: u32, at: Ms) {
+        let armed = core::mem::replace(&mut self.session_mut(slot).armed, at);
+        self.deadlines.disarm(armed, Due::Session(slot));
+        self.deadlines.arm(at, Due::Session(slot));
+    }
+
+    fn let_replies_go(&mut self, slot: u32, gone: &[Kept]) {
+        let namespace = self.session(slot).opened.namespace.clone();
+        for kept in gone {
+            self.memory.discount_reply(&kept.past);
+            if let Some(lease) = kept.lease {
+                self.memory.take_back_end(&namespace, lease);
+            }
+        }
+    }
+
+    fn forget_session(&mut self, slot: u32, count: usize) {
+        let gone = self.session_mut(slot).replies.take(count);
+        self.let_replies_go(slot, &gone);
+        if self.session(slot).replies.len() > 0 {
+            return;
+        }
+        let session = self.sessions.remove(slot as usize);
+        self.deadlines.disarm(session.armed, Due::Session(slot));
+        self.session_numbers.remove(&session.opened.number);
+        let hash = self.hasher.hash(&session.opened.session_id);
+        let known = self.session_ids.remove(hash, |at| *at == slot);
+        assert!(known.is_some(), "every session is found by its id");
+        self.space_mut(session.space).sessions -= 1;
+        self.drop_space_if_idle(session.space);
     }
 
     /// A renewal moves the deadline only; where it is armed is put right when that comes up.
@@ -71,6 +141,7 @@ impl State {
             space,
             resource,
             mark: queued.mark,
+            asked_by: queued.asked_by,
             fences: queued.fences.clone(),
             acquire: queued.acquire.clone(),
             seq,
@@ -78,6 +149,9 @@ impl State {
             armed: UNARMED,
         };
         let slot = slot_of(self.waiters.insert(waiter));
+        if let Some(session) = self.waiters_session(slot) {
+            self.session_mut(session).waiters.insert(slot);
+        }
         let held = self.space_mut(space);
         held.waiters += 1;
         held.bytes += queued.bytes();
@@ -165,6 +239,9 @@ impl State {
 
     fn remove_waiter(&mut self, slot: u32) {
         self.disarm_waiter(slot, false);
+        if let Some(session) = self.waiters_session(slot) {
+            self.session_mut(session).waiters.remove(&slot);
+        }
         let waiter = self.waiters.remove(slot as usize);
         if let Some(mark) = waiter.mark {
             let hash = self.hasher.hash(&mark.id);

@@ -14,15 +14,16 @@ use slab::Slab;
 
 use crate::{
     change::LeaseGranted,
-    command::AcquireLease,
+    command::{AcquireLease, Lifetime},
     deadline::{Deadlines, Floors},
     fence::Fence,
     limits::Quotas,
     memory::Memory,
+    session::Session,
     table::{Hasher, KeyHash, Table},
     types::{
         CallId, LeaseId, Mode, Ms, Namespace, RequestHash, RequestMark, ResourceName, Revision,
-        Token,
+        SessionId, SessionNumber, Token,
     },
 };
 
@@ -39,6 +40,10 @@ pub struct State {
     pub(crate) lease_requests: Table<u32>,
     pub(crate) resources: Slab<Resource>,
     pub(crate) resource_names: Table<u32>,
+    /// Ended ones included, until they are forgotten.
+    pub(crate) sessions: Slab<Session>,
+    pub(crate) session_ids: Table<u32>,
+    pub(crate) session_numbers: BTreeMap<SessionNumber, u32>,
     pub(crate) memory: Memory,
     // What follows is volatile.
     pub(crate) waiters: Slab<Waiter>,
@@ -48,6 +53,10 @@ pub struct State {
     pub(crate) floors: Floors,
     /// Grants whose entry is not known to be durable, by token: their deadline has not begun.
     pub(crate) starting: VecDeque<(Token, u32)>,
+    /// The same for sessions.
+    pub(crate) starting_sessions: VecDeque<SessionNumber>,
+    /// Ended sessions that may still hold something, in the order in which they ended.
+    pub(crate) ending: VecDeque<u32>,
     /// Resources on which a waiter may now be granted.
     pub(crate) unsettled: VecDeque<u32>,
     pub(crate) next_seq: u64,
@@ -59,6 +68,8 @@ pub(crate) struct Space {
     /// Live leases by token.
     pub(crate) leases: BTreeMap<Token, u32>,
     pub(crate) waiters: u64,
+    /// Ended ones included, until they are forgotten.
+    pub(crate) sessions: u64,
     pub(crate) bytes: u64,
 }
 
@@ -138,6 +149,8 @@ pub(crate) struct Waiter {
     pub(crate) space: u32,
     pub(crate) resource: u32,
     pub(crate) mark: Option<RequestMark>,
+    /// The session whose operation that is.
+    pub(crate) asked_by: Option<SessionNumber>,
     /// What must hold when it is granted.
     pub(crate) fences: Box<[Fence]>,
     pub(crate) acquire: AcquireLease,
@@ -176,12 +189,17 @@ impl State {
             lease_requests: Table::new(),
             resources: Slab::new(),
             resource_names: Table::new(),
+            sessions: Slab::new(),
+            session_ids: Table::new(),
+            session_numbers: BTreeMap::new(),
             waiters: Slab::new(),
             waiter_requests: Table::new(),
             calls: Table::new(),
             deadlines: Deadlines::default(),
             floors: Floors::default(),
             starting: VecDeque::new(),
+            starting_sessions: VecDeque::new(),
+            ending: VecDeque::new(),
             unsettled: VecDeque::new(),
             next_seq: 0,
         }
@@ -217,6 +235,47 @@ impl State {
 
     pub(crate) fn waiter_mut(&mut self, slot: u32) -> &mut Waiter {
         self.waiters.get_mut(slot as usize).expect("slots of waiters are kept true")
+    }
+
+    pub(crate) fn session(&self, slot: u32) -> &Session {
+        self.sessions.get(slot as usize).expect("slots of sessions are kept true")
+    }
+
+    pub(crate) fn session_mut(&mut self, slot: u32) -> &mut Session {
+        self.sessions.get_mut(slot as usize).expect("slots of sessions are kept true")
+    }
+
+    /// The session with this number, ended or not.
+    pub(crate) fn find_session(&self, number: SessionNumber) -> Option<u32> {
+        self.session_numbers.get(&number).copied()
+    }
+
+    /// The session with this id, ended or not.
+    pub(crate) fn find_session_by_id(&self, namespace: &Namespace, id: SessionId) -> Option<u32> {
+        let is = |slot: &u32| {
+            let opened = &self.session(*slot).opened;
+            opened.session_id == id && opened.namespace == *namespace
+        };
+        self.session_ids.find(self.hasher.hash(&id), is).copied()
+    }
+
+    /// The first session whose number is not below this.
+    pub(crate) fn session_from(&self, number: u64) -> Option<(SessionNumber, u32)> {
+        let from = SessionNumber::parse(number.max(1)).ok()?;
+        self.session_numbers.range(from..).next().map(|(number, slot)| (*number, *slot))
+    }
+
+    /// The session a lease lives with is alive, or it has its own ttl. What is left of a dead
+    /// session's leases is gone to every check.
+    pub(crate) fn is_live(&self, lease: u32) -> bool {
+        self.session_of(lease).is_none_or(|session| self.session(session).is_live())
+    }
+
+    /// The session a lease lives with.
+    pub(crate) fn session_of(&self, lease: u32) -> Option<u32> {
+        let granted = &self.lease(lease).granted;
+        let number = granted.session.filter(|_| granted.is_bound)?;
+        Some(self.find_session(number).expect("a session outlives what lives with it"))
     }
 
     pub(crate) fn find_space(&self, namespace: &Namespace) -> Option<u32> {
@@ -263,11 +322,36 @@ impl State {
 
     /// What is left of a lease: all of it while its deadline has not begun.
     pub(crate) fn remaining_ms(&self, slot: u32, now: Ms) -> u64 {
+        if let Some(session) = self.session_of(slot) {
+            return self.session_remaining_ms(session, now);
+        }
         let lease = self.lease(slot);
         if lease.armed == UNARMED {
             return lease.granted.ttl.ms();
         }
         self.floors.deadline(lease.renewed, lease.granted.ttl.ms()).since(now)
+    }
+
+    /// The session that a waiter's lease would live with.
+    pub(crate) fn waiters_session(&self, waiter: u32) -> Option<u32> {
+        let waiter = self.waiter(waiter);
+        match waiter.acquire.lifetime {
+            Lifetime::Ttl(_) => None,
+            Lifetime::Session(id) => self.find_session_by_id(&self.space(waiter.space).name, id),
+        }
+    }
+
+    /// What is left of a session: nothing when it has ended, all while its deadline has not
+    /// begun.
+    pub(crate) fn session_remaining_ms(&self, slot: u32, now: Ms) -> u64 {
+        let session = self.session(slot);
+        if !session.is_live() {
+            return 0;
+        }
+        if session.armed == UNARMED {
+            return session.opened.ttl.ms();
+        }
+        self.floors.deadline(session.renewed, session.opened.ttl.ms()).since(now)
     }
 
     /// The last revision taken.
@@ -280,6 +364,12 @@ impl State {
     #[must_use]
     pub fn lease_count(&self) -> usize {
         self.leases.len()
+    }
+
+    /// Sessions of all namespaces, those included that have ended and are remembered.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
     }
 
     /// Waiters of all namespaces.

@@ -39,7 +39,7 @@ pub(crate) fn decide(
     }
     if request.mark.is_some() {
         check_cap(Cap::Memory, view.state.memory.bytes(), 1, view.state.quotas.memory_bytes)?;
-        lease::end::remember(request.mark, Effect::Transacted(effects), draft);
+        lease::end::remember(view, request, Effect::Transacted(effects), draft);
     }
     Ok(Reply::Transacted(replies.into()))
 }
@@ -60,6 +60,13 @@ fn decide_one(
         | Command::GetLease(_)
         | Command::ListLeases { .. }
         | Command::CheckLease { .. }
+        | Command::OpenSession(_)
+        | Command::AttachSession(_)
+        | Command::KeepSessionAlive(_)
+        | Command::CloseSession(_)
+        | Command::ListSessionLeases { .. }
+        | Command::AcknowledgeReplies { .. }
+        | Command::CancelWaits(_)
         | Command::Transact(_) => unreachable!("the edge lets only mutations into a transaction"),
     }
 }
@@ -86,7 +93,9 @@ fn replay_one(view: View<'_>, effect: &Effect) -> Result<Reply, Refusal> {
         Effect::ForceReleased { holder } => {
             Ok(Reply::ForceReleased { holder: holder.clone(), replayed: true })
         }
-        Effect::Transacted(_) => unreachable!("transactions don't nest"),
+        Effect::Transacted(_) | Effect::LeaseEnded { .. } => {
+            unreachable!("no operation of a transaction leaves this")
+        }
         Effect::Acquired { lease_id, token } => match view.lease_by_id(*lease_id) {
             Some(known) => Ok(Reply::Acquired(Grant {
                 lease_id: *lease_id,

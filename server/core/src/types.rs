@@ -4,7 +4,7 @@
 //! these; past the edge nothing is checked again.
 
 use alloc::{format, string::String, sync::Arc};
-use core::fmt;
+use core::{fmt, num::NonZeroU64};
 
 use smol_str::SmolStr;
 
@@ -20,8 +20,9 @@ pub struct Flaw {
 }
 
 /// A namespace: 1..=128 characters of `[A-Za-z0-9._-]`.
+/// One pointer wide, as every lease has one.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Namespace(Arc<str>);
+pub struct Namespace(Arc<SmolStr>);
 
 /// The name of a resource: a `/`-path of 1..=512 bytes and at most 32 segments.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,7 +36,16 @@ pub struct Holder(SmolStr);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseId(pub [u8; 16]);
 
-/// 128-bit hash of namespace, principal and request id: the identity of a logical call.
+/// The id of a session: 128 random bits, drawn outside the machine.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub [u8; 16]);
+
+/// What a session is kept under: the revision at which it was opened.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionNumber(NonZeroU64);
+
+/// 128-bit hash of namespace, principal and request id: the identity of a logical call. Those of
+/// a session's operations stand in a row: see [`RequestHash::at`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestHash(pub [u8; 16]);
 
@@ -138,7 +148,7 @@ impl Namespace {
         let length = text.chars().count();
         bounded(text, "a namespace", length, limits::NAMESPACE_CHARS_MAX, "characters")?;
         match text.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))) {
-            None => Ok(Self(text.into())),
+            None => Ok(Self(Arc::new(text.into()))),
             Some(c) => Err(flaw(format!(
                 "a namespace has only letters, digits, `.`, `_`, `-`; found {c:?}"
             ))),
@@ -154,7 +164,7 @@ impl Namespace {
 
 impl Default for Namespace {
     fn default() -> Self {
-        Self("default".into())
+        Self(Arc::new(SmolStr::new_static("default")))
     }
 }
 
@@ -239,6 +249,54 @@ impl Token {
     #[must_use]
     pub const fn revision(self) -> Revision {
         Revision(self.0)
+    }
+}
+
+// === impl SessionNumber ===
+
+impl SessionNumber {
+    /// The number of the session that was opened at a revision.
+    ///
+    /// # Errors
+    /// When that is 0 or not below 2^53.
+    pub fn parse(revision: u64) -> Result<Self, Flaw> {
+        match NonZeroU64::new(revision) {
+            Some(number) if revision < limits::REVISION_END => Ok(Self(number)),
+            _ => Err(flaw(format!("the number of a session is 1..2^53-1, found {revision}"))),
+        }
+    }
+
+    /// The revision that it is.
+    #[must_use]
+    pub const fn revision(self) -> Revision {
+        Revision(self.0.get())
+    }
+}
+
+// === impl RequestHash ===
+
+impl RequestHash {
+    /// The identity of a session's operation, of the session whose row begins here.
+    #[must_use]
+    pub const fn at(self, seq: u64) -> Self {
+        let (high, low) = self.halves();
+        let bytes = ((high as u128) << 64 | low.wrapping_add(seq) as u128).to_be_bytes();
+        Self(bytes)
+    }
+
+    /// Which operation this is of the session whose row begins at `base`; `None`: of another, or
+    /// none.
+    #[must_use]
+    pub const fn seq_from(self, base: Self) -> Option<u64> {
+        let ((high, low), (base_high, base_low)) = (self.halves(), base.halves());
+        let seq = low.wrapping_sub(base_low);
+        if high == base_high && seq >= 1 && seq <= limits::SEQ_MAX { Some(seq) } else { None }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
+    const fn halves(self) -> (u64, u64) {
+        let bits = u128::from_be_bytes(self.0);
+        ((bits >> 64) as u64, bits as u64)
     }
 }
 
@@ -346,7 +404,7 @@ macro_rules! shows_hex {
         }
     )*};
 }
-shows_hex!(LeaseId, RequestHash, CommandHash);
+shows_hex!(LeaseId, SessionId, RequestHash, CommandHash);
 
 macro_rules! shows_number {
     ($($name:ident),*) => {$(
@@ -362,4 +420,4 @@ macro_rules! shows_number {
         }
     )*};
 }
-shows_number!(Revision, Token, Ms);
+shows_number!(Revision, Token, SessionNumber, Ms);

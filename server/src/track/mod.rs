@@ -6,11 +6,13 @@
 //! - `step`: the track itself, `step(inbox) -> outbox`; no thread, no clock
 //! - `driver`: the thread that steps it
 //! - `handle`: how callers reach it
+//! - `line`: the same for a stream, whose many calls are under way at once
 //! - `meters`: what it counts
 
 mod driver;
 mod handle;
 mod lanes;
+mod line;
 pub mod meters;
 pub mod step;
 mod time;
@@ -20,13 +22,15 @@ use singletrack_core::{
     fence::Fence,
     limits::Quotas,
     refusal::Refusal,
-    types::{Namespace, RequestMark},
+    reply::{Notice, Reply},
+    types::{Namespace, RequestMark, SessionId},
 };
 
 pub use self::{
     driver::{Fatal, OnFatal, Track},
     handle::Handle,
     lanes::LaneLimits,
+    line::Line,
 };
 
 /// A decoded call on its way to the machine.
@@ -36,12 +40,32 @@ pub struct Question {
     pub namespace: Namespace,
     /// Its identity for life; `None`: no replay protection.
     pub mark: Option<RequestMark>,
+    /// The session it is an operation of; `None`: of none.
+    pub of: Option<OfSession>,
     /// Milliseconds since its oldest unanswered send.
     pub age_ms: u64,
     /// What must hold, or nothing happens.
     pub fences: Box<[Fence]>,
     /// What is asked.
     pub command: Command,
+}
+
+/// How a question belongs to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfSession {
+    /// Which.
+    pub session: SessionId,
+    /// Its number there, if that is its identity; `None`: it has another, or none.
+    pub seq: Option<u64>,
+}
+
+/// What a line hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The answer to the question with this tag.
+    Answer(u64, Result<Reply, CallError>),
+    /// What nobody asked for.
+    Notice(Notice),
 }
 
 /// Why a call got no reply.

@@ -7,16 +7,17 @@ use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use crate::{
     change::{Change, Effect, LeaseGranted},
-    command::{AcquireLease, Request},
-    decision::{Draft, Outcome, check_age, check_cap, check_fences},
+    command::{AcquireLease, Lifetime, Request},
+    decision::{Draft, Outcome, check_cap, check_fences},
     limits,
     memory::Past,
     motion::{Motion, QueuedWaiter},
     overlay::{Known, View},
     refusal::{Cap, Held, Refusal},
     reply::{Grant, Reply},
+    session::admit,
     state::{Level, Resource},
-    types::{CommandHash, Mode, RequestMark, Token},
+    types::{CommandHash, Mode, RequestMark, ResourceName, SessionNumber, Token, Ttl},
 };
 
 /// Decides an acquire that may wait.
@@ -27,16 +28,18 @@ pub(crate) fn decide(
     draft: &mut Draft,
 ) -> Outcome {
     if let Some(mark) = request.mark {
-        match replay(view, mark, request.age_ms)? {
+        match replay(view, request, mark)? {
             Earlier::Unknown => {}
             Earlier::Granted(grant) => return Ok(Some(Reply::Acquired(grant))),
             Earlier::Waits(waiter) => return attach(view, request, waiter, acquire, draft),
         }
     }
     check_fences(view, &request.fences)?;
+    let life = life(view, acquire)?;
     let ahead = conflicts(view, acquire);
     if ahead.is_none() {
-        return grant(view, request.mark, acquire, draft).map(|reply| Some(Reply::Acquired(reply)));
+        let asked = Asked { mark: request.mark, by: asked_by(view, request.mark, request, life) };
+        return grant(view, asked, acquire, life, draft).map(|reply| Some(Reply::Acquired(reply)));
     }
     if acquire.wait_ms == 0 {
         return Err(Refusal::Held(Box::new(held(view, acquire, ahead.unwrap_or_default()))));
@@ -46,6 +49,7 @@ pub(crate) fn decide(
     let queued = QueuedWaiter {
         namespace: view.namespace.clone(),
         mark: request.mark,
+        asked_by: asked_by(view, request.mark, request, life),
         fences: request.fences.clone(),
         acquire: acquire.clone(),
         call: request.call,
@@ -62,10 +66,11 @@ pub(crate) fn decide_within(
     acquire: &AcquireLease,
     draft: &mut Draft,
 ) -> Result<(Reply, Effect), Refusal> {
+    let life = life(view, acquire)?;
     if let Some(ahead) = conflicts(view, acquire) {
         return Err(Refusal::Held(Box::new(held(view, acquire, ahead))));
     }
-    let grant = grant(view, None, acquire, draft)?;
+    let grant = grant(view, Asked { mark: None, by: None }, acquire, life, draft)?;
     let effect = Effect::Acquired { lease_id: grant.lease_id, token: grant.token };
     Ok((Reply::Acquired(grant), effect))
 }
@@ -80,11 +85,15 @@ enum Earlier {
     Waits(u32),
 }
 
-fn replay(view: View<'_>, mark: RequestMark, age_ms: u64) -> Result<Earlier, Refusal> {
+fn replay(view: View<'_>, request: &Request, mark: RequestMark) -> Result<Earlier, Refusal> {
     let state = view.state;
     if let Some(slot) = state.find_lease_of(mark.id) {
         let granted = &state.lease(slot).granted;
         same_command(granted.request.map(|known| known.command), mark.command)?;
+        if !state.is_live(slot) {
+            let ended = view.ended(granted.lease_id).expect("its session has ended");
+            return Err(Refusal::LeaseLost { end: ended.end, token: ended.token });
+        }
         return Ok(Earlier::Granted(Grant {
             lease_id: granted.lease_id,
             token: granted.token,
@@ -97,8 +106,8 @@ fn replay(view: View<'_>, mark: RequestMark, age_ms: u64) -> Result<Earlier, Ref
         same_command(state.waiter(waiter).mark.map(|known| known.command), mark.command)?;
         return Ok(Earlier::Waits(waiter));
     }
-    match state.memory.request(mark.id) {
-        None => check_age(age_ms).map(|()| Earlier::Unknown),
+    match admit::past(view, request, mark) {
+        None => admit::check_unknown(view, request).map(|()| Earlier::Unknown),
         Some(Past::Abandoned) => Err(Refusal::CancelledWait),
         Some(Past::LeaseEnded { command, end, token }) => {
             same_command(Some(*command), mark.command)?;
@@ -138,6 +147,45 @@ fn attach(
     Ok(None)
 }
 
+/// How long a lease would last, judged now.
+#[derive(Clone, Copy)]
+pub(crate) struct Life {
+    pub(crate) ttl: Ttl,
+    /// The session it lives with.
+    pub(crate) session: Option<SessionNumber>,
+    pub(crate) remaining_ms: u64,
+}
+
+/// Who asked for a lease.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) mark: Option<RequestMark>,
+    /// The session whose operation that is.
+    pub(crate) by: Option<SessionNumber>,
+}
+
+/// Its own ttl, or the rest of a session that is alive.
+pub(crate) fn life(view: View<'_>, acquire: &AcquireLease) -> Result<Life, Refusal> {
+    match acquire.lifetime {
+        Lifetime::Ttl(ttl) => Ok(Life { ttl, session: None, remaining_ms: ttl.ms() }),
+        Lifetime::Session(id) => {
+            let slot = view.live_session(id)?;
+            let opened = &view.state.session(slot).opened;
+            let remaining_ms = view.state.session_remaining_ms(slot, view.now);
+            Ok(Life { ttl: opened.ttl, session: Some(opened.number), remaining_ms })
+        }
+    }
+}
+
+fn asked_by(
+    view: View<'_>,
+    mark: Option<RequestMark>,
+    request: &Request,
+    life: Life,
+) -> Option<SessionNumber> {
+    mark.and_then(|_| admit::operation(view, request)).map(|(session, _)| session).or(life.session)
+}
+
 /// `None`: nothing stands in the way; else how many attached waiters are ahead.
 fn conflicts(view: View<'_>, acquire: &AcquireLease) -> Option<Level> {
     let resource = &acquire.target.resource;
@@ -146,7 +194,9 @@ fn conflicts(view: View<'_>, acquire: &AcquireLease) -> Option<Level> {
         queue.map(|queue| queue.ahead_of_newcomer(acquire.priority.get())).unwrap_or_default();
     let mut holders = view.holders(resource);
     let blocked = match acquire.target.mode {
-        Mode::Exclusive => ahead.total() > 0 || holders.next().is_some(),
+        Mode::Exclusive => {
+            ahead.total() > 0 || holders.next().is_some() || is_crowded(view, resource)
+        }
         Mode::Shared => {
             // All holders are of one mode.
             let held = holders.next().map(|known| known.granted.mode);
@@ -159,16 +209,18 @@ fn conflicts(view: View<'_>, acquire: &AcquireLease) -> Option<Level> {
 /// Grants, if there is room.
 fn grant(
     view: View<'_>,
-    mark: Option<RequestMark>,
+    asked: Asked,
     acquire: &AcquireLease,
+    life: Life,
     draft: &mut Draft,
 ) -> Result<Grant, Refusal> {
     check_room(view, acquire)?;
-    let granted = granted(view, mark, acquire, Token(draft.take_revision().0));
+    end_dead_holders(view, acquire, draft);
+    let granted = granted(view, asked, acquire, life, Token(draft.take_revision().0));
     let reply = Grant {
         lease_id: granted.lease_id,
         token: granted.token,
-        remaining_ms: granted.ttl.ms(),
+        remaining_ms: life.remaining_ms,
         waited_ms: 0,
         replayed: false,
     };
@@ -178,19 +230,45 @@ fn grant(
 
 pub(crate) fn granted(
     view: View<'_>,
-    mark: Option<RequestMark>,
+    asked: Asked,
     acquire: &AcquireLease,
+    life: Life,
     token: Token,
 ) -> LeaseGranted {
     LeaseGranted {
-        namespace: view.namespace.clone(),
+        namespace: view.own_namespace(),
         lease_id: acquire.lease_id,
         token,
         holder: acquire.holder.clone(),
         resource: acquire.target.resource.clone(),
         mode: acquire.target.mode,
-        ttl: acquire.ttl,
-        request: mark,
+        ttl: life.ttl,
+        session: asked.by.or(life.session),
+        is_bound: life.session.is_some(),
+        request: asked.mark,
+    }
+}
+
+/// So many leases of dead sessions are left on a resource that ending them is not in proportion
+/// to one command: whoever wants it for itself waits until that is done.
+fn is_crowded(view: View<'_>, name: &ResourceName) -> bool {
+    view.resource(name).is_some_and(|it| it.holders().len() > limits::HOLDERS_SHOWN_MAX)
+}
+
+/// What dead sessions have left on a resource goes before a grant that can't share with it.
+fn end_dead_holders(view: View<'_>, acquire: &AcquireLease, draft: &mut Draft) {
+    let Some(resource) = view.resource(&acquire.target.resource) else { return };
+    let state = view.state;
+    for slot in resource.holders().iter().take(limits::HOLDERS_SHOWN_MAX) {
+        let granted = &state.lease(slot).granted;
+        if granted.mode == Mode::Shared && acquire.target.mode == Mode::Shared {
+            return;
+        }
+        if let Some(session) = state.session_of(slot).map(|session| state.session(session))
+            && let Some(ended) = &session.ended
+        {
+            super::end::end(granted, ended.end.of_leases(), draft);
+        }
     }
 }
 

@@ -4,16 +4,17 @@ use alloc::sync::Arc;
 
 use super::acquire::same_command;
 use crate::{
-    change::{Change, Effect, LeaseEnded, LeaseGranted, RequestRemembered},
+    change::{Change, Effect, LeaseEnded, LeaseGranted, RequestOf, RequestRemembered},
     command::{LeaseRef, Request},
-    decision::{Draft, check_age, check_cap, check_fences},
+    decision::{Draft, check_cap, check_fences},
     memory::Past,
     motion::Motion,
     overlay::View,
     refusal::{Cap, LeaseEnd, Refusal},
-    reply::{AbandonedState, Reply},
+    reply::{AbandonedState, Notice, Reply},
+    session::admit,
     state::State,
-    types::{Ms, RequestHash, RequestMark, ResourceName, Token},
+    types::{Ms, RequestHash, ResourceName, Token},
 };
 
 /// Decides a release.
@@ -26,16 +27,22 @@ pub(crate) fn release(
     if let Some(effect) = replay(view, request)? {
         return match effect {
             Effect::Released => Ok(Reply::Released { replayed: true }),
-            Effect::ForceReleased { .. } | Effect::Transacted(_) | Effect::Acquired { .. } => {
-                Err(Refusal::RequestIdReused)
-            }
+            Effect::ForceReleased { .. }
+            | Effect::Transacted(_)
+            | Effect::Acquired { .. }
+            | Effect::LeaseEnded { .. } => Err(Refusal::RequestIdReused),
         };
     }
     check_fences(view, &request.fences)?;
-    let reply = release_one(view, lease, draft)?;
-    // One that an earlier call had released is remembered as the lease's end already.
-    if reply == (Reply::Released { replayed: false }) {
-        remember(request.mark, Effect::Released, draft);
+    let by = request.mark.and_then(|mark| {
+        let (session, seq) = admit::operation(view, request)?;
+        Some(RequestOf { session, seq, mark })
+    });
+    let reply = release_one(view, lease, by, draft)?;
+    // One that an earlier call had released is remembered as the lease's end already, and a
+    // session's operation with the end that it brings about.
+    if by.is_none() && reply == (Reply::Released { replayed: false }) {
+        remember(view, request, Effect::Released, draft);
     }
     Ok(reply)
 }
@@ -46,19 +53,24 @@ pub(crate) fn release_within(
     lease: LeaseRef,
     draft: &mut Draft,
 ) -> Result<(Reply, Effect), Refusal> {
-    let reply = release_one(view, lease, draft)?;
+    let reply = release_one(view, lease, None, draft)?;
     if reply == (Reply::Released { replayed: true }) {
         return Err(Refusal::AlreadyDone);
     }
     Ok((reply, Effect::Released))
 }
 
-fn release_one(view: View<'_>, lease: LeaseRef, draft: &mut Draft) -> Result<Reply, Refusal> {
+fn release_one(
+    view: View<'_>,
+    lease: LeaseRef,
+    by: Option<RequestOf>,
+    draft: &mut Draft,
+) -> Result<Reply, Refusal> {
     if let Some(known) = view.lease_by_id(lease.lease_id) {
         if known.granted.token != lease.token {
             return Err(Refusal::NotHolder);
         }
-        end(known.granted, LeaseEnd::Released, draft);
+        end_by(known.granted, LeaseEnd::Released, by, draft);
         return Ok(Reply::Released { replayed: false });
     }
     let ended = view.ended(lease.lease_id).ok_or(Refusal::NotFound)?;
@@ -86,14 +98,15 @@ pub(crate) fn force(
             Effect::ForceReleased { holder } => {
                 Ok(Reply::ForceReleased { holder: holder.clone(), replayed: true })
             }
-            Effect::Released | Effect::Transacted(_) | Effect::Acquired { .. } => {
-                Err(Refusal::RequestIdReused)
-            }
+            Effect::Released
+            | Effect::Transacted(_)
+            | Effect::Acquired { .. }
+            | Effect::LeaseEnded { .. } => Err(Refusal::RequestIdReused),
         };
     }
     check_fences(view, &request.fences)?;
     let (reply, effect) = force_within(view, resource, token, draft)?;
-    remember(request.mark, effect, draft);
+    remember(view, request, effect, draft);
     Ok(reply)
 }
 
@@ -106,6 +119,7 @@ pub(crate) fn force_within(
 ) -> Result<(Reply, Effect), Refusal> {
     let known = view.holder(resource, token).ok_or(Refusal::NotFound)?;
     end(known.granted, LeaseEnd::Forced, draft);
+    tell_session(view.state, known.granted, LeaseEnd::Forced, draft);
     let holder = known.granted.holder.clone();
     let effect = Effect::ForceReleased { holder: holder.clone() };
     Ok((Reply::ForceReleased { holder, replayed: false }, effect))
@@ -118,7 +132,9 @@ pub(crate) fn abandon(
     draft: &mut Draft,
 ) -> Result<Reply, Refusal> {
     let state = view.state;
-    let known = if let Some(slot) = state.find_lease_of(abandoned) {
+    let known = if let Some(slot) = state.find_lease_of(abandoned)
+        && state.is_live(slot)
+    {
         end(&state.lease(slot).granted, LeaseEnd::Released, draft);
         AbandonedState::Held
     } else if let Some(waiter) = state.find_waiter_of(abandoned) {
@@ -148,10 +164,25 @@ pub(crate) fn expire(state: &State, now: Ms, slot: u32, draft: &mut Draft) {
         draft.motion(Motion::LeaseRearmed { lease: slot, at });
     } else {
         end(&lease.granted, LeaseEnd::Expired, draft);
+        tell_session(state, &lease.granted, LeaseEnd::Expired, draft);
     }
 }
 
-fn end(granted: &LeaseGranted, end: LeaseEnd, draft: &mut Draft) {
+/// Writes down that a lease has ended.
+pub(crate) fn end(granted: &LeaseGranted, end: LeaseEnd, draft: &mut Draft) {
+    end_by(granted, end, None, draft);
+}
+
+/// Tells the session that asked for a lease that it has ended, if it lives and has a stream.
+fn tell_session(state: &State, granted: &LeaseGranted, end: LeaseEnd, draft: &mut Draft) {
+    let slot = granted.session.and_then(|number| state.find_session(number));
+    let session = slot.map(|slot| state.session(slot)).filter(|session| session.is_live());
+    let Some(stream) = session.and_then(|session| session.stream) else { return };
+    let (lease_id, token) = (granted.lease_id, granted.token);
+    draft.answer(stream, Ok(Reply::Notice(Notice::LeaseLost { lease_id, token, end })));
+}
+
+fn end_by(granted: &LeaseGranted, end: LeaseEnd, by: Option<RequestOf>, draft: &mut Draft) {
     let revision = draft.take_revision();
     draft.change(Change::LeaseEnded(Arc::new(LeaseEnded {
         namespace: granted.namespace.clone(),
@@ -159,7 +190,9 @@ fn end(granted: &LeaseGranted, end: LeaseEnd, draft: &mut Draft) {
         token: granted.token,
         revision,
         end,
+        session: granted.session,
         request: granted.request,
+        by,
     })));
 }
 
@@ -171,8 +204,8 @@ pub(crate) fn replay<'a>(view: View<'a>, request: &Request) -> Result<Option<&'a
     if state.find_lease_of(mark.id).is_some() || state.find_waiter_of(mark.id).is_some() {
         return Err(Refusal::RequestIdReused);
     }
-    match state.memory.request(mark.id) {
-        None => check_age(request.age_ms).map(|()| None),
+    match admit::past(view, request, mark) {
+        None => admit::check_unknown(view, request).map(|()| None),
         Some(Past::Abandoned) => Err(Refusal::CancelledWait),
         Some(Past::LeaseEnded { .. }) => Err(Refusal::RequestIdReused),
         Some(Past::Effect { command, effect }) => {
@@ -182,8 +215,14 @@ pub(crate) fn replay<'a>(view: View<'a>, request: &Request) -> Result<Option<&'a
     }
 }
 
-pub(crate) fn remember(mark: Option<RequestMark>, effect: Effect, draft: &mut Draft) {
-    let Some(mark) = mark else { return };
+pub(crate) fn remember(view: View<'_>, request: &Request, effect: Effect, draft: &mut Draft) {
+    let Some(mark) = request.mark else { return };
+    let of = admit::operation(view, request);
     let revision = draft.shared_revision();
-    draft.change(Change::RequestRemembered(Arc::new(RequestRemembered { mark, revision, effect })));
+    draft.change(Change::RequestRemembered(Arc::new(RequestRemembered {
+        mark,
+        of,
+        revision,
+        effect,
+    })));
 }

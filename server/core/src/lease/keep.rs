@@ -36,6 +36,10 @@ fn renew(
             return Err(Refusal::NotHolder);
         }
         let lease = known.slot.expect("renewals are not part of transactions");
+        // What lives with a session is extended with it alone.
+        if known.granted.is_bound {
+            return Ok(known.remaining_ms);
+        }
         draft.motion(Motion::LeaseRenewed { lease });
         return Ok(known.granted.ttl.ms());
     }

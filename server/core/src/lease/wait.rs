@@ -2,14 +2,14 @@
 
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
-use super::acquire::granted;
+use super::acquire::{Asked, granted, life};
 use crate::{
     change::Change,
     decision::{Draft, check_fences},
     limits,
     motion::Motion,
     overlay::View,
-    refusal::{Held, Refusal},
+    refusal::{Held, Refusal, SessionEnd},
     reply::{Grant, HolderInfo, Reply},
     state::{State, Waiter},
     types::{CallId, Mode, Ms, Token},
@@ -52,27 +52,29 @@ fn held_mode(state: &State, resource: u32) -> Option<Mode> {
     Some(state.lease(first).granted.mode)
 }
 
-/// Grants, unless a fence was lost during the wait: the grant is what it guards, not the place
+/// Grants, unless a fence or the session was lost during the wait: the grant is what it guards, not the place
 /// in the queue.
 fn grant_to(state: &State, now: Ms, slot: u32, draft: &mut Draft) -> bool {
     let waiter = state.waiter(slot);
     assert!(waiter.is_attached(), "only an attached waiter is granted");
     let namespace = &state.space(waiter.space).name;
     let view = View::plain(state, namespace, now);
-    if let Err(stale) = check_fences(view, &waiter.fences) {
-        for attached in &waiter.calls {
-            draft.answer(attached.call, Err(stale.clone()));
+    let checked = check_fences(view, &waiter.fences).and_then(|()| life(view, &waiter.acquire));
+    let life = match checked {
+        Ok(life) => life,
+        Err(refusal) => {
+            drop_waiter(state, slot, &refusal, draft);
+            return false;
         }
-        draft.motion(Motion::WaiterDropped { waiter: slot });
-        return false;
-    }
+    };
     let token = Token(draft.take_revision().0);
-    let lease = granted(view, waiter.mark, &waiter.acquire, token);
+    let asked = Asked { mark: waiter.mark, by: waiter.asked_by };
+    let lease = granted(view, asked, &waiter.acquire, life, token);
     for attached in &waiter.calls {
         let grant = Grant {
             lease_id: lease.lease_id,
             token,
-            remaining_ms: lease.ttl.ms(),
+            remaining_ms: life.remaining_ms,
             waited_ms: now.since(attached.since),
             replayed: false,
         };
@@ -129,8 +131,17 @@ pub(crate) fn drop_call(state: &State, call: CallId, draft: &mut Draft) {
 
 /// Drops a waiter and tells its calls so.
 pub(crate) fn cancel(state: &State, slot: u32, draft: &mut Draft) {
+    drop_waiter(state, slot, &Refusal::CancelledWait, draft);
+}
+
+/// Drops a waiter whose session has ended.
+pub(crate) fn lose(state: &State, slot: u32, end: SessionEnd, draft: &mut Draft) {
+    drop_waiter(state, slot, &Refusal::SessionLost { end: Some(end) }, draft);
+}
+
+fn drop_waiter(state: &State, slot: u32, refusal: &Refusal, draft: &mut Draft) {
     for attached in &state.waiter(slot).calls {
-        draft.answer(attached.call, Err(Refusal::CancelledWait));
+        draft.answer(attached.call, Err(refusal.clone()));
     }
     draft.motion(Motion::WaiterDropped { waiter: slot });
 }
@@ -139,7 +150,8 @@ pub(crate) fn cancel(state: &State, slot: u32, draft: &mut Draft) {
 pub(crate) fn held_of(state: &State, now: Ms, slot: u32, waited_ms: u64) -> Held {
     let waiter = state.waiter(slot);
     let resource = state.resource(waiter.resource);
-    let told = resource.holders().iter().take(limits::HOLDERS_TOLD_MAX);
+    let live = resource.holders().iter().take(limits::SLICE_MAX);
+    let told = live.filter(|lease| state.is_live(*lease)).take(limits::HOLDERS_TOLD_MAX);
     let holders: Vec<_> = told
         .map(|lease| {
             let granted = &state.lease(lease).granted;
