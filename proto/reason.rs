@@ -133,7 +133,7 @@ impl Reason {
             Self::Held | Self::StillWaiting | Self::CancelledWait => Code::Aborted,
             Self::StaleFence | Self::LeaseLost | Self::NotHolder | Self::SessionLost => {
                 Code::FailedPrecondition
-            },
+            }
             Self::RequestIdReused => Code::AlreadyExists,
             Self::RequestIdForgotten => Code::OutOfRange,
             Self::NotFound => Code::NotFound,

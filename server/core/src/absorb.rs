@@ -9,16 +9,23 @@ use alloc::{
 };
 
 use crate::{
-    change::{Change, Effect, LeaseEnded, LeaseGranted, RequestRemembered, SessionEnded, SessionOpened},
+    change::{
+        Change, Effect, LeaseEnded, LeaseGranted, RequestRemembered, SessionEnded, SessionOpened,
+    },
     command::AcquireLease,
     deadline::Due,
     fence::{Fence, FenceTarget},
     limits,
     memory::Past,
     motion::QueuedWaiter,
-    session::{Session, replies::{Kept, Replies}},
+    session::{
+        Session,
+        replies::{Kept, Replies},
+    },
     state::{Holders, Lease, NOWHERE, Resource, Space, State, UNARMED, Waiter},
-    types::{Holder, Mode, Ms, Namespace, RequestMark, ResourceName, Revision, SessionNumber, Token},
+    types::{
+        Holder, Mode, Ms, Namespace, RequestMark, ResourceName, Revision, SessionNumber, Token,
+    },
 };
 
 /// Where what an operation came to is remembered.
@@ -299,7 +306,9 @@ impl State {
         logged: Revision,
     ) {
         let keeping = match of {
-            Some((session, seq)) => self.keep_reply(session, seq, Kept { past, lease: None, logged }),
+            Some((session, seq)) => {
+                self.keep_reply(session, seq, Kept { past, lease: None, logged })
+            }
             None => Keeping::Elsewhere(past),
         };
         match keeping {
@@ -328,8 +337,13 @@ impl State {
         if let Some(slot) = self.find_space(namespace) {
             return slot;
         }
-        let space =
-            Space { name: namespace.clone(), leases: BTreeMap::new(), waiters: 0, sessions: 0, bytes: 0 };
+        let space = Space {
+            name: namespace.clone(),
+            leases: BTreeMap::new(),
+            waiters: 0,
+            sessions: 0,
+            bytes: 0,
+        };
         let slot = slot_of(self.spaces.insert(space));
         self.space_names.insert(namespace.clone(), slot);
         slot

@@ -310,9 +310,9 @@ impl Change {
     #[must_use]
     pub fn weight(&self) -> usize {
         match self {
-            Self::Started { .. }
-            | Self::RequestAbandoned { .. }
-            | Self::SessionFloored { .. } => 48,
+            Self::Started { .. } | Self::RequestAbandoned { .. } | Self::SessionFloored { .. } => {
+                48
+            }
             Self::RequestRemembered(remembered) => 96 + remembered.effect.weight(),
             Self::SessionOpened(opened) => opened.weight(),
             Self::SessionEnded(ended) => 32 + ended.opened.weight(),

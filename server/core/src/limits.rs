@@ -64,6 +64,10 @@ pub const FORGOTTEN_AGE_MS: u64 = 30_000;
 
 /// Grants, expiries or ends carried out in one slice.
 pub const SLICE_MAX: usize = 1_000;
+/// Sessions that run out in one slice, as each is larger than a lease's end.
+pub const SESSIONS_SLICE_MAX: usize = 100;
+/// Bytes said again in one slice before the log is freed; one more reply may come on top.
+pub const CARRY_BYTES_MAX: usize = 128 << 10;
 /// The most a step charges to volatile machine time; more is a stall.
 pub const CHARGE_MS_MAX: u64 = 600;
 /// The longest pause between ticks while a volatile deadline exists.

@@ -135,7 +135,12 @@ impl Machine {
         let state = &self.state;
         let mut draft = Draft::new(state.revision);
         let due = || state.deadlines.due(now.ms).take(limits::SLICE_MAX).map(|(_, due)| due);
+        let mut sessions = 0;
         for due in due() {
+            sessions += usize::from(matches!(due, Due::Session(_)));
+            if sessions > limits::SESSIONS_SLICE_MAX {
+                break;
+            }
             match due {
                 Due::Lease(lease) => lease::end::expire(state, now.ms, lease, &mut draft),
                 Due::Keep(waiter) => draft.motion(Motion::WaiterDropped { waiter }),

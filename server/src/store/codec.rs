@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use prost::Message;
 use singletrack_core::{
-    change::{Change, Effect, LeaseEnded, LeaseGranted, RequestRemembered, RowKey, Transaction},
-    limits::REVISION_END,
-    refusal::LeaseEnd,
+    change::{
+        Change, Effect, LeaseEnded, LeaseGranted, RequestOf, RequestRemembered, RowKey,
+        SessionEnded, SessionOpened, Trace, Transaction,
+    },
+    limits::{REVISION_END, SEQ_MAX},
+    refusal::{LeaseEnd, SessionEnd},
     types::{
         CommandHash, Flaw, Holder, LeaseId, Mode, Namespace, RequestHash, RequestMark,
-        ResourceName, Revision, Target, Token, Ttl,
+        ResourceName, Revision, SessionId, SessionNumber, Target, Token, Ttl,
     },
 };
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -111,10 +114,28 @@ fn change_out(change: &Change) -> wire::Change {
             mark: Some(mark_out(&remembered.mark)),
             revision: remembered.revision.0,
             effect: Some(effect_out(&remembered.effect)),
+            session: number_out(remembered.of.map(|(session, _)| session)),
+            seq: remembered.of.map_or(0, |(_, seq)| seq),
         }),
         Change::RequestAbandoned { id, revision } => {
             Out::RequestAbandoned(wire::RequestAbandoned {
                 id: id.0.to_vec(),
+                revision: revision.0,
+            })
+        }
+        Change::SessionOpened(opened) => Out::SessionOpened(opened_out(opened)),
+        Change::SessionEnded(ended) => Out::SessionEnded(session_ended_out(ended)),
+        Change::SessionSwept { namespace, number, revision } => {
+            Out::SessionSwept(wire::SessionSwept {
+                namespace: namespace.as_str().to_owned(),
+                number: number.revision().0,
+                revision: revision.0,
+            })
+        }
+        Change::SessionFloored { number, below, revision } => {
+            Out::SessionFloored(wire::SessionFloored {
+                number: number.revision().0,
+                below: *below,
                 revision: revision.0,
             })
         }
@@ -131,6 +152,7 @@ fn change_in(change: wire::Change) -> Result<Change, Flawed> {
         In::RequestRemembered(remembered) => {
             Change::RequestRemembered(Arc::new(RequestRemembered {
                 mark: mark_in(required(remembered.mark, "the mark of a request")?)?,
+                of: of_in(remembered.session, remembered.seq)?,
                 revision: Revision(remembered.revision),
                 effect: effect_in(required(remembered.effect, "an effect")?)?,
             }))
@@ -139,9 +161,67 @@ fn change_in(change: wire::Change) -> Result<Change, Flawed> {
             id: RequestHash(hash(&abandoned.id)?),
             revision: Revision(abandoned.revision),
         },
+        In::SessionOpened(opened) => Change::SessionOpened(Arc::new(opened_in(opened)?)),
+        In::SessionEnded(ended) => Change::SessionEnded(Arc::new(session_ended_in(ended)?)),
+        In::SessionSwept(swept) => Change::SessionSwept {
+            namespace: Namespace::parse(&swept.namespace)?,
+            number: SessionNumber::parse(swept.number)?,
+            revision: Revision(swept.revision),
+        },
+        In::SessionFloored(floored) => Change::SessionFloored {
+            number: SessionNumber::parse(floored.number)?,
+            below: floored.below,
+            revision: Revision(floored.revision),
+        },
         In::LeaseGranted(granted) => Change::LeaseGranted(Arc::new(granted_in(granted)?)),
         In::LeaseEnded(ended) => Change::LeaseEnded(Arc::new(ended_in(ended)?)),
     })
+}
+
+fn opened_out(opened: &SessionOpened) -> wire::SessionOpened {
+    wire::SessionOpened {
+        namespace: opened.namespace.as_str().to_owned(),
+        session_id: opened.session_id.0.to_vec(),
+        number: opened.number.revision().0,
+        holder: opened.holder.as_str().to_owned(),
+        ttl_ms: u32::try_from(opened.ttl.ms()).expect("a ttl is kept in 32 bits"),
+        requests: opened.requests.0.to_vec(),
+    }
+}
+
+fn opened_in(opened: wire::SessionOpened) -> Result<SessionOpened, Flawed> {
+    Ok(SessionOpened {
+        namespace: Namespace::parse(&opened.namespace)?,
+        session_id: SessionId(hash(&opened.session_id)?),
+        number: SessionNumber::parse(opened.number)?,
+        holder: Holder::parse(&opened.holder)?,
+        ttl: Ttl::parse(u64::from(opened.ttl_ms))?,
+        requests: RequestHash(hash(&opened.requests)?),
+    })
+}
+
+fn session_ended_out(ended: &SessionEnded) -> wire::SessionEnded {
+    let end = match ended.end {
+        SessionEnd::Closed => wire::SessionEndKind::Closed,
+        SessionEnd::Expired => wire::SessionEndKind::Expired,
+    };
+    wire::SessionEnded {
+        opened: Some(opened_out(&ended.opened)),
+        revision: ended.revision.0,
+        end: end.into(),
+    }
+}
+
+fn session_ended_in(ended: wire::SessionEnded) -> Result<SessionEnded, Flawed> {
+    let end = match wire::SessionEndKind::try_from(ended.end) {
+        Ok(wire::SessionEndKind::Closed) => SessionEnd::Closed,
+        Ok(wire::SessionEndKind::Expired) => SessionEnd::Expired,
+        Ok(wire::SessionEndKind::Unspecified) | Err(_) => {
+            return Err(Flawed(format!("an end of a session of kind {}", ended.end)));
+        }
+    };
+    let opened = Arc::new(opened_in(required(ended.opened, "what a session was")?)?);
+    Ok(SessionEnded { opened, revision: Revision(ended.revision), end })
 }
 
 fn granted_out(granted: &LeaseGranted) -> wire::LeaseGranted {
@@ -153,11 +233,17 @@ fn granted_out(granted: &LeaseGranted) -> wire::LeaseGranted {
         target: Some(target_out(&granted.target())),
         ttl_ms: u32::try_from(granted.ttl.ms()).expect("a ttl is kept in 32 bits"),
         request: granted.request.as_ref().map(mark_out),
+        session: number_out(granted.session),
+        is_bound: granted.is_bound,
     }
 }
 
 fn granted_in(granted: wire::LeaseGranted) -> Result<LeaseGranted, Flawed> {
     let target = target_in(required(granted.target, "a target")?)?;
+    let session = number_in(granted.session)?;
+    if granted.is_bound && session.is_none() {
+        return Err(Flawed(String::from("a lease that lives with no session")));
+    }
     Ok(LeaseGranted {
         namespace: Namespace::parse(&granted.namespace)?,
         lease_id: LeaseId(hash(&granted.lease_id)?),
@@ -166,6 +252,8 @@ fn granted_in(granted: wire::LeaseGranted) -> Result<LeaseGranted, Flawed> {
         resource: target.resource,
         mode: target.mode,
         ttl: Ttl::parse(u64::from(granted.ttl_ms))?,
+        session,
+        is_bound: granted.is_bound,
         request: granted.request.map(mark_in).transpose()?,
     })
 }
@@ -189,39 +277,77 @@ fn target_in(target: wire::Target) -> Result<Target, Flawed> {
     Ok(Target { resource: ResourceName::parse(&target.resource)?, mode })
 }
 
-fn ended_out(ended: &LeaseEnded) -> wire::LeaseEnded {
-    let end = match ended.end {
+fn end_out(end: LeaseEnd) -> wire::LeaseEndKind {
+    match end {
         LeaseEnd::Released => wire::LeaseEndKind::Released,
         LeaseEnd::Expired => wire::LeaseEndKind::Expired,
         LeaseEnd::Forced => wire::LeaseEndKind::Forced,
-    };
+    }
+}
+
+fn end_in(end: i32) -> Result<LeaseEnd, Flawed> {
+    match wire::LeaseEndKind::try_from(end) {
+        Ok(wire::LeaseEndKind::Released) => Ok(LeaseEnd::Released),
+        Ok(wire::LeaseEndKind::Expired) => Ok(LeaseEnd::Expired),
+        Ok(wire::LeaseEndKind::Forced) => Ok(LeaseEnd::Forced),
+        Ok(wire::LeaseEndKind::Unspecified) | Err(_) => {
+            Err(Flawed(format!("an end of kind {end}")))
+        }
+    }
+}
+
+fn ended_out(ended: &LeaseEnded) -> wire::LeaseEnded {
     wire::LeaseEnded {
         namespace: ended.namespace.as_str().to_owned(),
         lease_id: ended.lease_id.0.to_vec(),
         token: ended.token.0,
         revision: ended.revision.0,
-        end: end.into(),
+        end: end_out(ended.end).into(),
         request: ended.request.as_ref().map(mark_out),
+        session: number_out(ended.session),
+        by: ended.by.map(|by| wire::RequestOf {
+            session: by.session.revision().0,
+            seq: by.seq,
+            mark: Some(mark_out(&by.mark)),
+        }),
     }
 }
 
 fn ended_in(ended: wire::LeaseEnded) -> Result<LeaseEnded, Flawed> {
-    let end = match wire::LeaseEndKind::try_from(ended.end) {
-        Ok(wire::LeaseEndKind::Released) => LeaseEnd::Released,
-        Ok(wire::LeaseEndKind::Expired) => LeaseEnd::Expired,
-        Ok(wire::LeaseEndKind::Forced) => LeaseEnd::Forced,
-        Ok(wire::LeaseEndKind::Unspecified) | Err(_) => {
-            return Err(Flawed(format!("an end of kind {}", ended.end)));
-        }
-    };
     Ok(LeaseEnded {
         namespace: Namespace::parse(&ended.namespace)?,
         lease_id: LeaseId(hash(&ended.lease_id)?),
         token: Token::parse(ended.token)?,
         revision: Revision(ended.revision),
-        end,
+        end: end_in(ended.end)?,
+        session: number_in(ended.session)?,
         request: ended.request.map(mark_in).transpose()?,
+        by: ended.by.map(by_in).transpose()?,
     })
+}
+
+fn by_in(by: wire::RequestOf) -> Result<RequestOf, Flawed> {
+    let mark = mark_in(required(by.mark, "the mark of an operation")?)?;
+    match of_in(by.session, by.seq)? {
+        Some((session, seq)) => Ok(RequestOf { session, seq, mark }),
+        None => Err(Flawed(String::from("an operation of no session"))),
+    }
+}
+
+fn number_out(number: Option<SessionNumber>) -> u64 {
+    number.map_or(0, |number| number.revision().0)
+}
+
+fn number_in(number: u64) -> Result<Option<SessionNumber>, Flawed> {
+    if number == 0 { Ok(None) } else { Ok(Some(SessionNumber::parse(number)?)) }
+}
+
+fn of_in(session: u64, seq: u64) -> Result<Option<(SessionNumber, u64)>, Flawed> {
+    match (number_in(session)?, seq) {
+        (None, 0) => Ok(None),
+        (Some(session), 1..=SEQ_MAX) => Ok(Some((session, seq))),
+        (None | Some(_), _) => Err(Flawed(format!("operation {seq} of session {session}"))),
+    }
 }
 
 fn effect_out(effect: &Effect) -> wire::Effect {
@@ -236,6 +362,9 @@ fn effect_out(effect: &Effect) -> wire::Effect {
         }
         Effect::Acquired { lease_id, token } => {
             Out::Acquired(wire::Acquired { lease_id: lease_id.0.to_vec(), token: token.0 })
+        }
+        Effect::LeaseEnded { end, token } => {
+            Out::AcquiredEnded(wire::AcquiredEnded { end: end_out(*end).into(), token: token.0 })
         }
     };
     wire::Effect { effect: Some(effect) }
@@ -255,6 +384,9 @@ fn effect_in(effect: wire::Effect) -> Result<Effect, Flawed> {
             lease_id: LeaseId(hash(&acquired.lease_id)?),
             token: Token::parse(acquired.token)?,
         },
+        In::AcquiredEnded(ended) => {
+            Effect::LeaseEnded { end: end_in(ended.end)?, token: Token::parse(ended.token)? }
+        }
     })
 }
 
@@ -278,6 +410,8 @@ fn required<T>(field: Option<T>, what: &str) -> Result<T, Flawed> {
 
 /// First byte of the key of a row that is a statement about the others.
 const META: u8 = 0;
+/// First byte of the key of a session: the tag of its change.
+const SESSION: u8 = 4;
 /// First byte of the key of a lease: the tag of its change.
 const LEASE: u8 = 10;
 /// Ends a text within a key; no text has it, so keys sort as their parts do.
@@ -293,16 +427,16 @@ pub(super) const FIRST_ROW_KEY: &[u8] = &[META + 1];
 /// The key of a row as bytes; they sort as [`RowKey`] does.
 #[must_use]
 pub(super) fn encode_key(key: &RowKey) -> Vec<u8> {
-    match key {
-        RowKey::Lease(namespace, token) => {
-            let mut bytes = Vec::with_capacity(10 + namespace.as_str().len());
-            bytes.push(LEASE);
-            bytes.extend_from_slice(namespace.as_str().as_bytes());
-            bytes.push(END);
-            bytes.extend_from_slice(&token.0.to_be_bytes());
-            bytes
-        }
-    }
+    let (kind, namespace, revision) = match key {
+        RowKey::Session(namespace, number) => (SESSION, namespace, number.revision().0),
+        RowKey::Lease(namespace, token) => (LEASE, namespace, token.0),
+    };
+    let mut bytes = Vec::with_capacity(10 + namespace.as_str().len());
+    bytes.push(kind);
+    bytes.extend_from_slice(namespace.as_str().as_bytes());
+    bytes.push(END);
+    bytes.extend_from_slice(&revision.to_be_bytes());
+    bytes
 }
 
 /// The value of a row under its encoded key: a checksum of both, then the change.
@@ -318,12 +452,9 @@ pub(super) fn encode_row(key: &[u8], row: &Change) -> Vec<u8> {
 pub(super) fn decode_row(key: &[u8], value: &[u8]) -> Result<(RowKey, Change, u64), Flawed> {
     let (change, sum) = unsealed::<wire::Change>(key, value)?;
     let change = change_in(change)?;
-    let row_key = match &change {
-        Change::LeaseGranted(granted) => RowKey::Lease(granted.namespace.clone(), granted.token),
-        Change::Started { .. }
-        | Change::RequestRemembered(_)
-        | Change::RequestAbandoned { .. }
-        | Change::LeaseEnded(_) => {
+    let row_key = match change.trace() {
+        Trace::Created(key) | Trace::Written(key) => key,
+        Trace::Removed(_) | Trace::None => {
             return Err(Flawed(format!("a row that holds a change of tag {}", change.tag())));
         }
     };

@@ -48,6 +48,10 @@ pub enum CommitEvent {
         /// Bytes of log written for it.
         bytes: u64,
     },
+    /// The log up to and including this is no longer needed, unless there is something in it
+    /// that is neither in the state nor forgotten: [`CommitterHandle::release`] when that has
+    /// been written anew.
+    Releasable(Revision),
     /// The store can't go on; nothing is durable that was not told before, and nothing more
     /// will be written. Told at most once, and last.
     Failed(StoreError),
@@ -102,13 +106,15 @@ pub struct CommitterHandle {
 #[derive(Debug)]
 enum Order {
     Write(Entry),
+    /// Nothing up to here is needed any more.
+    Release(Revision),
     /// The snapshot thread has something to say.
     Look,
     Close,
 }
 
-/// Two entries, a look and the closing: no sender ever waits for room.
-const ORDERS: usize = OUTSTANDING_MAX + 2;
+/// Two entries, a look, a release and the closing: no sender ever waits for room.
+const ORDERS: usize = OUTSTANDING_MAX + 3;
 
 /// A snapshot that is so many times its due behind is waited for: what it has not written
 /// yet is held in memory, and that must not grow without end.
@@ -127,6 +133,8 @@ pub struct Committer {
     snapshot: Snapshot,
     marker: Revision,
     ages: Ages,
+    /// A release that was offered and not yet ordered.
+    offered: bool,
     meters: Meters,
 }
 
@@ -184,6 +192,7 @@ impl Committer {
             snapshot,
             marker: Revision::default(),
             ages,
+            offered: false,
             meters,
         };
         let thread = thread::Builder::new()
@@ -208,9 +217,13 @@ impl Committer {
         loop {
             self.finish_snapshot_if_done()?;
             self.start_snapshot_if_due();
-            self.release_if_due()?;
+            self.offer_release_if_due();
             match self.next(inbox) {
                 Some(Order::Write(entry)) => self.write(&entry)?,
+                Some(Order::Release(through)) => {
+                    self.offered = false;
+                    self.appender.release(through)?;
+                }
                 Some(Order::Look) | None => {}
                 Some(Order::Close) => return Ok(()),
             }
@@ -219,7 +232,8 @@ impl Committer {
 
     /// The next order; `None` when something else is due.
     fn next(&self, inbox: &Receiver<Order>) -> Option<Order> {
-        match self.ages.due(self.marker, self.clock.elapsed()) {
+        let due = self.ages.due(self.marker, self.clock.elapsed());
+        match due.filter(|_| !self.offered) {
             // The snapshot thread has a sender too, so only a `Close` ends the orders.
             None => Some(inbox.recv().unwrap_or(Order::Close)),
             Some(wait) => match inbox.recv_timeout(wait) {
@@ -286,10 +300,13 @@ impl Committer {
         Ok(())
     }
 
-    fn release_if_due(&mut self) -> Result<(), StoreError> {
-        match self.ages.take(self.marker, self.clock.elapsed()) {
-            Some(through) => self.appender.release(through),
-            None => Ok(()),
+    fn offer_release_if_due(&mut self) {
+        if self.offered {
+            return;
+        }
+        if let Some(through) = self.ages.take(self.marker, self.clock.elapsed()) {
+            self.offered = true;
+            (self.events)(CommitEvent::Releasable(through));
         }
     }
 }
@@ -304,6 +321,14 @@ impl CommitterHandle {
     /// [`Stopped`] after a failure: the entry was not written.
     pub fn submit(&self, entry: Entry) -> Result<(), Stopped> {
         self.orders.send(Order::Write(entry)).map_err(|_| Stopped)
+    }
+
+    /// Nothing in the log up to and including `through`, which was offered, is needed any more.
+    ///
+    /// # Errors
+    /// [`Stopped`] after a failure.
+    pub fn release(&self, through: Revision) -> Result<(), Stopped> {
+        self.orders.send(Order::Release(through)).map_err(|_| Stopped)
     }
 
     /// Finishes what was submitted and ends both threads. A snapshot under way is left

@@ -143,8 +143,13 @@ impl Fold {
             match change {
                 Change::RequestRemembered(_)
                 | Change::RequestAbandoned { .. }
+                | Change::SessionEnded(_)
+                | Change::SessionFloored { .. }
                 | Change::LeaseEnded(_) => self.memory.push(change.clone()),
-                Change::Started { .. } | Change::LeaseGranted(_) => {}
+                Change::Started { .. }
+                | Change::SessionOpened(_)
+                | Change::SessionSwept { .. }
+                | Change::LeaseGranted(_) => {}
             }
         }
     }

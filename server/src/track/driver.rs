@@ -16,6 +16,7 @@ use super::{
     CallError, Handle, TrackConfig,
     handle::{Intake, Shared},
     lanes::Owed,
+    line::OfLine,
     meters::TrackMeters,
     step::{BATCH_COMMANDS_MAX, Inbox, Outbox, Track as Steps},
 };
@@ -89,6 +90,10 @@ impl Track {
             Box::new(move |event| match event {
                 CommitEvent::Durable { through, .. } => {
                     shared.intake().durable = Some(through);
+                    shared.wake();
+                }
+                CommitEvent::Releasable(through) => {
+                    shared.intake().releasable = Some(through);
                     shared.wake();
                 }
                 CommitEvent::Failed(error) => {
@@ -194,15 +199,25 @@ impl Driver {
         loop {
             let Some((inbox, queued)) = self.next_inbox() else { return End::StoreFailed };
             let closing = self.shared.intake().closing;
-            let Outbox { entry, answers, detached, tally } = self.steps.step(inbox);
+            let Outbox { entry, answers, detached, released, tally } = self.steps.step(inbox);
             if let Some(entry) = entry
                 && self.committer.submit(entry).is_err()
             {
                 return End::StoreFailed;
             }
-            for (call, result) in answers {
-                self.shared.answer(call, result);
+            if let Some(through) = released
+                && self.committer.release(through).is_err()
+            {
+                return End::StoreFailed;
             }
+            let mut of_lines = Vec::new();
+            for (call, result) in answers {
+                match OfLine::read(call) {
+                    Some(of) => of_lines.push((of, result)),
+                    None => self.shared.answer(call, result),
+                }
+            }
+            self.shared.answer_lines(of_lines);
             detached.into_iter().for_each(|call| self.shared.forget(call));
             self.meters.record(tally, queued, &self.steps);
             self.shared.stepped_ms.store(self.clock.elapsed_ms(), Ordering::Relaxed);
@@ -229,6 +244,7 @@ impl Driver {
         let mut inbox = Inbox {
             elapsed_ms: self.clock.elapsed_ms(),
             durable: intake.durable.take(),
+            releasable: intake.releasable.take(),
             gone: std::mem::take(&mut intake.gone),
             unclaimed: std::mem::take(&mut intake.unclaimed),
             ..Inbox::default()
@@ -267,6 +283,7 @@ impl Driver {
     fn has_work(&self, intake: &Intake) -> bool {
         intake.failed
             || intake.durable.is_some()
+            || intake.releasable.is_some()
             || intake.renewals.len() > 0
             || !intake.gone.is_empty()
             || !intake.unclaimed.is_empty()

@@ -4,20 +4,24 @@ use std::{
     fmt,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use dashmap::DashMap;
 use singletrack_core::{
-    command::{Command, LeaseRef, Request},
+    command::{Command, LeaseRef, Origin, Request},
     reply::Reply,
     types::{CallId, Namespace, Revision},
 };
 use tokio::sync::oneshot;
 
-use super::{CallError, Question, lanes::Lane, lanes::LaneLimits};
+use super::{
+    CallError, Line, Question,
+    lanes::{Lane, LaneLimits},
+    line::{OfLine, Sink},
+};
 
 /// A cheap way to the track; clones share it.
 #[derive(Clone)]
@@ -31,6 +35,9 @@ pub(super) struct Shared {
     arrived: Condvar,
     callers: DashMap<CallId, Caller>,
     next_call: AtomicU64,
+    /// Streams that are open, by the number in the numbers of their calls.
+    lines: DashMap<u32, Arc<Sink>>,
+    next_line: AtomicU32,
     /// When the last step ended, on the server's clock.
     pub(super) stepped_ms: AtomicU64,
 }
@@ -44,6 +51,8 @@ pub(super) struct Intake {
     /// At most one entry per call.
     pub(super) unclaimed: Vec<(Namespace, LeaseRef)>,
     pub(super) durable: Option<Revision>,
+    /// Log that the store would let go.
+    pub(super) releasable: Option<Revision>,
     pub(super) failed: bool,
     pub(super) closing: bool,
 }
@@ -87,6 +96,12 @@ impl Handle {
         answer.unwrap_or(Err(CallError::OutcomeUnknown))
     }
 
+    /// Opens a line for a stream.
+    #[must_use]
+    pub fn line(&self) -> Line {
+        Line::open(&self.shared)
+    }
+
     /// Milliseconds on the server's clock at which the track last took a step. It takes one
     /// at least every second, so an old one means it is stuck.
     #[must_use]
@@ -125,12 +140,15 @@ impl Shared {
                 gone: Vec::new(),
                 unclaimed: Vec::new(),
                 durable: None,
+                releasable: None,
                 failed: false,
                 closing: false,
             }),
             arrived: Condvar::new(),
             callers: DashMap::new(),
             next_call: AtomicU64::new(1),
+            lines: DashMap::new(),
+            next_line: AtomicU32::new(0),
             stepped_ms: AtomicU64::new(0),
         }
     }
@@ -163,6 +181,7 @@ impl Shared {
             call,
             namespace: question.namespace,
             mark: question.mark,
+            origin: question.of.map(|of| Origin { session: of.session, stream: None, seq: of.seq }),
             age_ms: question.age_ms,
             fences: question.fences,
             command: question.command,
@@ -176,25 +195,65 @@ impl Shared {
     }
 
     fn push(&self, request: Request) -> Result<(), CallError> {
-        let mut intake = self.intake();
-        if intake.closing || intake.failed {
-            return Err(CallError::ShuttingDown);
+        self.intake().push(request)
+    }
+
+    /// Hands over the calls of a line, in this order; those that can't be taken.
+    pub(super) fn push_all(&self, requests: Vec<Request>) -> Vec<(CallId, CallError)> {
+        let mut refused = Vec::new();
+        {
+            let mut intake = self.intake();
+            for request in requests {
+                let call = request.call;
+                if let Err(error) = intake.push(request) {
+                    refused.push((call, error));
+                }
+            }
         }
-        match request.command {
-            Command::RenewLeases(_) => intake.renewals.push(request),
-            Command::AcquireLease(_)
-            | Command::AbandonLease { .. }
-            | Command::ReleaseLease(_)
-            | Command::GetLease(_)
-            | Command::ListLeases { .. }
-            | Command::CheckLease { .. }
-            | Command::ForceReleaseLease { .. }
-            | Command::Transact(_) => intake.commands.push(request),
+        self.wake();
+        refused
+    }
+
+    /// Finds a number for a line that is not in use.
+    pub(super) fn register_line(&self, sink: &Arc<Sink>, numbers: u32) -> u32 {
+        loop {
+            let number = self.next_line.fetch_add(1, Ordering::Relaxed) % numbers;
+            if let dashmap::Entry::Vacant(vacant) = self.lines.entry(number) {
+                vacant.insert(Arc::clone(sink));
+                return number;
+            }
+        }
+    }
+
+    /// A line is gone, and its calls with it.
+    pub(super) fn drop_line(&self, number: u32, calls: Vec<CallId>) {
+        self.lines.remove(&number);
+        self.intake().gone.extend(calls);
+        self.wake();
+    }
+
+    /// Answers calls of lines, in their order within each.
+    pub(super) fn answer_lines(&self, mut answers: Vec<(OfLine, Result<Reply, CallError>)>) {
+        answers.sort_by_key(|(of, _)| of.line);
+        let mut answers = answers.into_iter().peekable();
+        while let Some((OfLine { line, call }, result)) = answers.next() {
+            let rest = std::iter::from_fn(|| {
+                answers.next_if(|(of, _)| of.line == line).map(|(of, result)| (of.call, result))
+            });
+            let of_line = std::iter::once((call, result)).chain(rest);
+            match self.lines.get(&line) {
+                Some(sink) => sink.leave(of_line),
+                // The stream is gone; its session will ask again.
+                None => of_line.for_each(drop),
+            }
         }
     }
 
     /// Does anybody wait for this call's answer?
     pub(super) fn is_awaited(&self, call: CallId) -> bool {
+        if let Some(of) = OfLine::read(call) {
+            return self.lines.contains_key(&of.line);
+        }
         self.callers.get(&call).is_some_and(|caller| !caller.answer.is_closed())
     }
 
@@ -217,6 +276,9 @@ impl Shared {
         for call in calls {
             self.answer(call, Err(with.clone()));
         }
+        for line in &self.lines {
+            line.end(with);
+        }
     }
 
     fn note_unclaimed(&self, returns: Option<Namespace>, unheard: Result<Reply, CallError>) {
@@ -224,6 +286,33 @@ impl Shared {
             let lease = LeaseRef { lease_id: grant.lease_id, token: grant.token };
             self.intake().unclaimed.push((namespace, lease));
             self.wake();
+        }
+    }
+}
+
+// === impl Intake ===
+
+impl Intake {
+    fn push(&mut self, request: Request) -> Result<(), CallError> {
+        if self.closing || self.failed {
+            return Err(CallError::ShuttingDown);
+        }
+        match request.command {
+            Command::RenewLeases(_) | Command::KeepSessionAlive(_) => self.renewals.push(request),
+            Command::AcquireLease(_)
+            | Command::AbandonLease { .. }
+            | Command::ReleaseLease(_)
+            | Command::GetLease(_)
+            | Command::ListLeases { .. }
+            | Command::CheckLease { .. }
+            | Command::ForceReleaseLease { .. }
+            | Command::OpenSession(_)
+            | Command::AttachSession(_)
+            | Command::CloseSession(_)
+            | Command::ListSessionLeases { .. }
+            | Command::AcknowledgeReplies { .. }
+            | Command::CancelWaits(_)
+            | Command::Transact(_) => self.commands.push(request),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! expiry it prevents, and nobody who has left is granted anything.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -17,6 +17,7 @@ use singletrack_core::{
     machine::Machine,
     refusal::LeaseEnd,
     reply::Reply,
+    session::carry::CarryCursor,
     types::{CallId, Namespace, Now, Revision},
 };
 
@@ -34,18 +35,29 @@ const SETTLE_MAX: usize = 64;
 /// Bytes that so many grants may weigh.
 const SETTLE_BYTES_MAX: usize = SETTLE_MAX * 2_048;
 /// Bytes that one slice of expiries may weigh.
-const TICK_BYTES_MAX: usize = limits::SLICE_MAX * 320;
-
-/// Bytes that one returned grant may weigh.
-const RETURN_BYTES_MAX: usize = TICK_BYTES_MAX / limits::SLICE_MAX;
+const TICK_BYTES_MAX: usize =
+    limits::SLICE_MAX * END_BYTES_MAX + limits::SESSIONS_SLICE_MAX * SESSION_BYTES_MAX;
+/// Bytes that one slice of what an ended session leaves may weigh.
+const SWEEP_BYTES_MAX: usize = (limits::SLICE_MAX + 1) * END_BYTES_MAX;
+/// Bytes that one slice of what is said again may weigh: its bound, and one transaction's replies.
+const CARRY_BYTES_MAX: usize = limits::CARRY_BYTES_MAX
+    + limits::OPERATIONS_MAX * (limits::HOLDER_CHARS_MAX * 4 + 32)
+    + END_BYTES_MAX;
+/// Bytes that the end of a lease may weigh: a grant that is returned, for one.
+const END_BYTES_MAX: usize = 352;
+/// Bytes that the end of a session may weigh.
+const SESSION_BYTES_MAX: usize = 1_400;
 
 const _: () = assert!(
     limits::NAMESPACE_CHARS_MAX + limits::RESOURCE_BYTES_MAX + limits::HOLDER_CHARS_MAX * 4 + 160
         < SETTLE_BYTES_MAX / SETTLE_MAX,
     "a grant with the longest names"
 );
-const _: () = assert!(limits::NAMESPACE_CHARS_MAX + 128 < TICK_BYTES_MAX / limits::SLICE_MAX);
-const _: () = assert!(SETTLE_BYTES_MAX + TICK_BYTES_MAX < BATCH_BYTES_MAX);
+const _: () = assert!(limits::NAMESPACE_CHARS_MAX + 208 < END_BYTES_MAX);
+const _: () =
+    assert!(limits::NAMESPACE_CHARS_MAX + limits::HOLDER_CHARS_MAX * 4 + 144 < SESSION_BYTES_MAX);
+const _: () = assert!(SETTLE_BYTES_MAX + TICK_BYTES_MAX + SWEEP_BYTES_MAX < BATCH_BYTES_MAX);
+const _: () = assert!(CARRY_BYTES_MAX < BATCH_BYTES_MAX);
 
 /// What a step is given.
 #[derive(Debug, Default)]
@@ -54,6 +66,8 @@ pub struct Inbox {
     pub elapsed_ms: u64,
     /// Everything up to here is durable.
     pub durable: Option<Revision>,
+    /// The store would let the log go up to here.
+    pub releasable: Option<Revision>,
     /// Calls whose callers are gone.
     pub gone: Vec<CallId>,
     /// Grants that reached nobody and that nobody can ask for again.
@@ -74,6 +88,8 @@ pub struct Outbox {
     pub entry: Option<Entry>,
     /// To leave now: what they depend on is durable.
     pub answers: Vec<(CallId, Result<Reply, CallError>)>,
+    /// The log may go up to here.
+    pub released: Option<Revision>,
     /// Calls that will never be answered, as they were gone before anything came of them.
     pub detached: Vec<CallId>,
     /// What there is to count.
@@ -104,6 +120,8 @@ pub struct Track {
     outstanding: VecDeque<Revision>,
     /// Calls that were taken and did not fit into their batch.
     backlog: VecDeque<Request>,
+    /// The log that the store would let go, and what has to be said again before.
+    carrying: Option<Carrying>,
     /// Grants to be returned; each was a call in flight, so they are as bounded as those.
     unclaimed: VecDeque<(Namespace, LeaseRef)>,
     /// The batch that is being filled.
@@ -116,6 +134,15 @@ pub struct Track {
     early_count: u64,
     #[cfg(test)]
     pub(super) poison: Option<CallId>,
+}
+
+/// How far it has come that a part of the log is no longer needed.
+struct Carrying {
+    through: Revision,
+    /// What is still to be looked at.
+    next: Option<CarryCursor>,
+    /// What must be durable before the log may go.
+    after: Revision,
 }
 
 // === impl Track ===
@@ -133,6 +160,7 @@ impl Track {
             now,
             outstanding: VecDeque::new(),
             backlog: VecDeque::new(),
+            carrying: None,
             unclaimed: VecDeque::new(),
             open: Vec::new(),
             open_bytes: 0,
@@ -163,7 +191,9 @@ impl Track {
     #[must_use]
     pub fn idle_ms(&self) -> Option<u64> {
         let decidable = (self.machine.is_unsettled() && self.fits(SETTLE_BYTES_MAX))
-            || (!self.unclaimed.is_empty() && self.fits(RETURN_BYTES_MAX));
+            || (self.machine.is_sweeping() && self.fits(SWEEP_BYTES_MAX))
+            || (self.is_carrying() && self.fits(CARRY_BYTES_MAX))
+            || (!self.unclaimed.is_empty() && self.fits(END_BYTES_MAX));
         if decidable || (!self.backlog.is_empty() && self.outstanding.len() < OUTSTANDING_MAX) {
             return Some(0);
         }
@@ -208,11 +238,14 @@ impl Track {
         }
         self.unclaimed.extend(inbox.unclaimed);
         self.return_unclaimed();
+        self.sweep();
         self.settle();
+        self.carry(inbox.releasable);
         assert!(inbox.commands.is_empty() || self.has_room(), "calls are taken only into room");
         self.backlog.extend(inbox.commands);
         self.decide_backlog(&mut tally);
-        Outbox { entry: self.hand_over(), answers: self.release(), detached, tally }
+        let entry = self.hand_over();
+        Outbox { entry, answers: self.release(), detached, released: self.let_log_go(), tally }
     }
 
     fn charge(&mut self, elapsed_ms: u64, tally: &mut Tally) {
@@ -239,15 +272,21 @@ impl Track {
         let mut detached = Vec::new();
         for call in gone {
             let decision = self.machine.decide_drop(*call);
-            let waited = !decision.is_empty();
-            self.take(decision);
-            let before = self.backlog.len();
-            self.backlog.retain(|request| {
-                request.call != *call || !matches!(request.command, Command::AcquireLease(_))
-            });
-            if waited || self.backlog.len() < before {
+            if !decision.is_empty() {
                 detached.push(*call);
             }
+            self.take(decision);
+        }
+        if !self.backlog.is_empty() && !gone.is_empty() {
+            let gone: BTreeSet<CallId> = gone.iter().copied().collect();
+            self.backlog.retain(|request| {
+                let unwanted = matches!(request.command, Command::AcquireLease(_))
+                    && gone.contains(&request.call);
+                if unwanted {
+                    detached.push(request.call);
+                }
+                !unwanted
+            });
         }
         detached
     }
@@ -299,13 +338,14 @@ impl Track {
 
     /// Releases grants that reached nobody, as far as they can be written down.
     fn return_unclaimed(&mut self) {
-        while self.fits(RETURN_BYTES_MAX)
+        while self.fits(END_BYTES_MAX)
             && let Some((namespace, lease)) = self.unclaimed.pop_front()
         {
             let request = Request {
                 call: NOBODY,
                 namespace,
                 mark: None,
+                origin: None,
                 age_ms: 0,
                 fences: Box::default(),
                 command: Command::ReleaseLease(lease),
@@ -313,6 +353,43 @@ impl Track {
             let decision = self.machine.decide(self.now, &request);
             self.take(decision);
         }
+    }
+
+    /// One slice of what ended sessions leave behind, if it can be written down.
+    fn sweep(&mut self) {
+        if self.fits(SWEEP_BYTES_MAX)
+            && let Some(decision) = self.machine.decide_sweep(limits::SLICE_MAX)
+        {
+            self.take(decision);
+        }
+    }
+
+    fn is_carrying(&self) -> bool {
+        self.carrying.as_ref().is_some_and(|carrying| carrying.next.is_some())
+    }
+
+    /// One slice of what has to be said again before the store lets log go.
+    fn carry(&mut self, releasable: Option<Revision>) {
+        if let Some(through) = releasable {
+            assert!(self.carrying.is_none(), "the store asks once at a time");
+            let next = Some(CarryCursor::default());
+            self.carrying = Some(Carrying { through, next, after: Revision::default() });
+        }
+        if !self.fits(CARRY_BYTES_MAX) {
+            return;
+        }
+        let Some(Carrying { through, next: Some(next), .. }) = self.carrying else { return };
+        let (decision, next) = self.machine.decide_carry(through, next);
+        self.take(decision);
+        let after = self.machine.state().revision();
+        self.carrying = Some(Carrying { through, next, after });
+    }
+
+    /// The log up to here has nothing any more that is needed and not said elsewhere.
+    fn let_log_go(&mut self) -> Option<Revision> {
+        let done =
+            |carrying: &mut Carrying| carrying.next.is_none() && carrying.after <= self.durable;
+        self.carrying.take_if(done).map(|carrying| carrying.through)
     }
 
     /// One slice of grants, in the order of the queues.

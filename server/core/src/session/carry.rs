@@ -29,7 +29,7 @@ pub(crate) fn carry(
     mut at: CarryCursor,
     draft: &mut Draft,
 ) -> Option<CarryCursor> {
-    let mut left = limits::SLICE_MAX;
+    let (mut left, mut bytes) = (limits::SLICE_MAX, 0);
     loop {
         let (number, slot) = state.session_from(at.session)?;
         let session = state.session(slot);
@@ -41,6 +41,10 @@ pub(crate) fn carry(
         let looked: Vec<_> = session.replies.from(from).take(left).collect();
         for (seq, kept) in looked.iter().filter(|(_, kept)| kept.logged <= through) {
             say_again(state, session, *seq, kept, draft);
+            bytes += draft.decision.changes.last().map_or(0, Change::weight);
+            if bytes > limits::CARRY_BYTES_MAX {
+                return Some(CarryCursor { session: number, seq: seq + 1 });
+            }
         }
         if looked.len() == left {
             let last = looked.last().map_or(from, |(seq, _)| *seq);

@@ -5,8 +5,7 @@ use alloc::sync::Arc;
 use crate::{
     change::{Change, SessionEnded},
     decision::Draft,
-    lease,
-    limits,
+    lease, limits,
     motion::Motion,
     overlay::View,
     refusal::{Refusal, SessionEnd},

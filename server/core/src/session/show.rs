@@ -27,7 +27,8 @@ pub(crate) fn page(view: View<'_>, slot: u32, after: u64, count: usize) -> Sessi
     assert!((1..=limits::PAGE_MAX).contains(&count), "the edge bounds pages");
     let from = (Bound::Excluded(Token(after)), Bound::Unbounded);
     let mut held = view.state.session(slot).leases.range(from);
-    let lease = |(token, lease): (&Token, &u32)| (view.state.lease(*lease).granted.lease_id, *token);
+    let lease =
+        |(token, lease): (&Token, &u32)| (view.state.lease(*lease).granted.lease_id, *token);
     let leases: Vec<_> = held.by_ref().take(count).map(lease).collect();
     let next = leases.last().map(|(_, token)| *token).filter(|_| held.next().is_some());
     SessionPage { leases, next }

@@ -34,8 +34,9 @@ impl Folder {
             Some(found) if found > FORMAT => {
                 Err(StoreError::NewerFormat { path: folder.path, found, newest: FORMAT })
             }
-            Some(_) => Ok(folder),
-            None => {
+            Some(found) if found == FORMAT => Ok(folder),
+            // What an older version wrote is read as it is; from now on it can't read it any more.
+            Some(_) | None => {
                 folder.write_format()?;
                 Ok(folder)
             }
