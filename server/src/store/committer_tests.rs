@@ -1,6 +1,9 @@
 //! The committer on a memory disk with faults. Every wait is for an event.
 
-use std::{sync::mpsc::RecvTimeoutError, time::Duration};
+use std::{
+    sync::{OnceLock, mpsc::RecvTimeoutError},
+    time::Duration,
+};
 
 use super::*;
 use crate::store::{
@@ -75,8 +78,15 @@ fn start(opened: Opened, clock: Clock, options: Options) -> Running {
         snapshotter: Box::new(Recorded { inner: parts.snapshotter, acts: acts_in }),
         ..parts
     };
-    let told = Box::new(move |event| events_in.send(event).unwrap());
+    let orders = Arc::new(OnceLock::<SyncSender<Order>>::new());
+    let back = Arc::clone(&orders);
+    let told = Box::new(move |event| match event {
+        // What the track does when it has nothing to write anew.
+        CommitEvent::Releasable(through) => back.wait().send(Order::Release(through)).unwrap(),
+        CommitEvent::Durable { .. } | CommitEvent::Failed(_) => events_in.send(event).unwrap(),
+    });
     let handle = Committer::spawn(parts, clock, options, Meters::default(), told).unwrap();
+    orders.set(handle.orders.clone()).unwrap();
     Running { handle, events, acts }
 }
 
@@ -91,6 +101,7 @@ impl Running {
     fn event(&self) -> String {
         match self.events.recv_timeout(PATIENCE).unwrap() {
             CommitEvent::Durable { through, .. } => format!("durable {through}"),
+            CommitEvent::Releasable(_) => unreachable!("answered at once"),
             CommitEvent::Failed(error) => format!("failed: {error}"),
         }
     }
@@ -348,6 +359,29 @@ fn an_idle_committer_releases_when_it_is_due() {
     assert_eq!(running.act(), Act::Marker(Revision(11)));
     // The start entry may be old enough before the grant is.
     while running.act() != Act::Release(Revision(11)) {}
+}
+
+#[test]
+fn log_that_is_not_let_go_stays_and_is_offered_once() {
+    let disk = Disk::new();
+    let opened = disk.open(10).unwrap();
+    let options = Options { snapshot_after_bytes: 1, retain: Duration::ZERO, ..QUIET };
+    let (events_in, events) = sync_channel(64);
+    let told = Box::new(move |event| events_in.send(event).unwrap());
+    let (_, _, parts) = opened.into_parts();
+    let handle = Committer::spawn(parts, Clock::start(), options, Meters::default(), told).unwrap();
+    let next = || events.recv_timeout(PATIENCE).unwrap();
+    handle.submit(entry(11, vec![remembered(11)])).unwrap();
+    assert!(matches!(next(), CommitEvent::Durable { .. }));
+    let CommitEvent::Releasable(through) = next() else { panic!("log is offered") };
+    for token in 12..20 {
+        handle.submit(grant(token)).unwrap();
+        assert!(matches!(next(), CommitEvent::Durable { .. }), "offered once until answered");
+    }
+    assert!(through >= Revision(10));
+    handle.close();
+    let recovered = disk.open(0).unwrap().recovered;
+    assert_eq!(recovered.memory, [remembered(11)], "nothing was let go");
 }
 
 #[test]

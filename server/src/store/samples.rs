@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use proptest::{collection, option, prelude::*};
 use singletrack_core::{
-    change::{Change, Effect, LeaseEnded, LeaseGranted, RequestRemembered, RowKey, Transaction},
-    refusal::LeaseEnd,
+    change::{
+        Change, Effect, LeaseEnded, LeaseGranted, RequestOf, RequestRemembered, RowKey,
+        SessionEnded, SessionOpened, Transaction,
+    },
+    refusal::{LeaseEnd, SessionEnd},
     types::{
         CommandHash, Holder, LeaseId, Mode, Namespace, RequestHash, RequestMark, ResourceName,
-        Revision, Token, Ttl,
+        Revision, SessionId, SessionNumber, Token, Ttl,
     },
 };
 
@@ -24,6 +27,8 @@ pub(super) fn granted(token: u64) -> Change {
         resource: ResourceName::parse(&format!("file/{token}")).unwrap(),
         mode: Mode::Exclusive,
         ttl: Ttl::parse(30_000).unwrap(),
+        session: None,
+        is_bound: false,
         request: None,
     }))
 }
@@ -36,7 +41,9 @@ pub(super) fn ended(token: u64, revision: u64) -> Change {
         token: Token(token),
         revision: Revision(revision),
         end: LeaseEnd::Expired,
+        session: None,
         request: None,
+        by: None,
     }))
 }
 
@@ -44,6 +51,7 @@ pub(super) fn ended(token: u64, revision: u64) -> Change {
 pub(super) fn remembered(revision: u64) -> Change {
     Change::RequestRemembered(Arc::new(RequestRemembered {
         mark: RequestMark { id: RequestHash([1; 16]), command: CommandHash([2; 16]) },
+        of: None,
         revision: Revision(revision),
         effect: Effect::Released,
     }))
@@ -86,8 +94,64 @@ pub(super) fn any_namespace() -> impl Strategy<Value = Namespace> {
     "[A-Za-z0-9._-]{1,12}".prop_map(|text| Namespace::parse(&text).unwrap())
 }
 
+/// The key of any row.
+pub(super) fn any_key() -> impl Strategy<Value = RowKey> {
+    (any_namespace(), any_token(), any::<bool>()).prop_map(|(namespace, token, session)| {
+        if session {
+            RowKey::Session(namespace, SessionNumber::parse(token.0).unwrap())
+        } else {
+            RowKey::Lease(namespace, token)
+        }
+    })
+}
+
 pub(super) fn any_token() -> impl Strategy<Value = Token> {
     (1..1_u64 << 53).prop_map(Token)
+}
+
+fn any_end() -> impl Strategy<Value = LeaseEnd> {
+    prop_oneof![Just(LeaseEnd::Released), Just(LeaseEnd::Expired), Just(LeaseEnd::Forced)]
+}
+
+fn any_number() -> impl Strategy<Value = SessionNumber> {
+    any_token().prop_map(|token| SessionNumber::parse(token.0).unwrap())
+}
+
+fn any_operation() -> impl Strategy<Value = (SessionNumber, u64)> {
+    (any_number(), 1..1_u64 << 63)
+}
+
+fn any_opened() -> impl Strategy<Value = Arc<SessionOpened>> {
+    let ids = (any::<[u8; 16]>(), any::<[u8; 16]>());
+    (any_namespace(), any_holder(), any_number(), ids, 1_000..86_400_000_u64).prop_map(
+        |(namespace, holder, number, (id, requests), ttl)| {
+            Arc::new(SessionOpened {
+                namespace,
+                session_id: SessionId(id),
+                number,
+                holder,
+                ttl: Ttl::parse(ttl).unwrap(),
+                requests: RequestHash(requests),
+            })
+        },
+    )
+}
+
+fn any_session_change() -> impl Strategy<Value = Change> {
+    let end = prop_oneof![Just(SessionEnd::Closed), Just(SessionEnd::Expired)];
+    let revision = || any::<u64>().prop_map(Revision);
+    prop_oneof![
+        any_opened().prop_map(Change::SessionOpened),
+        (any_opened(), revision(), end).prop_map(|(opened, revision, end)| {
+            Change::SessionEnded(Arc::new(SessionEnded { opened, revision, end }))
+        }),
+        (any_namespace(), any_number(), revision()).prop_map(|(namespace, number, revision)| {
+            Change::SessionSwept { namespace, number, revision }
+        }),
+        (any_operation(), revision()).prop_map(|((number, below), revision)| {
+            Change::SessionFloored { number, below, revision }
+        }),
+    ]
 }
 
 fn any_effect() -> impl Strategy<Value = Effect> {
@@ -96,6 +160,7 @@ fn any_effect() -> impl Strategy<Value = Effect> {
         any_holder().prop_map(|holder| Effect::ForceReleased { holder }),
         (any::<[u8; 16]>(), any_token())
             .prop_map(|(id, token)| Effect::Acquired { lease_id: LeaseId(id), token }),
+        (any_end(), any_token()).prop_map(|(end, token)| Effect::LeaseEnded { end, token }),
     ];
     leaf.prop_recursive(3, 12, 4, |inner| collection::vec(inner, 0..4).prop_map(Effect::Transacted))
 }
@@ -103,7 +168,8 @@ fn any_effect() -> impl Strategy<Value = Effect> {
 fn any_granted() -> impl Strategy<Value = Change> {
     let names = (any_namespace(), any_holder(), "[a-z]{1,9}(/[a-z]{1,9}){0,3}");
     let rest = (any::<[u8; 16]>(), any_token(), any::<bool>(), 1_000..86_400_000_u64);
-    (names, rest, option::of(any_mark())).prop_map(|(names, rest, request)| {
+    let origin = (option::of(any_mark()), option::of((any_number(), any::<bool>())));
+    (names, rest, origin).prop_map(|(names, rest, (request, session))| {
         let (namespace, holder, resource) = names;
         let (id, token, shared, ttl) = rest;
         let mode = if shared { Mode::Shared } else { Mode::Exclusive };
@@ -115,16 +181,18 @@ fn any_granted() -> impl Strategy<Value = Change> {
             resource: ResourceName::parse(&resource).unwrap(),
             mode,
             ttl: Ttl::parse(ttl).unwrap(),
+            session: session.map(|(number, _)| number),
+            is_bound: session.is_some_and(|(_, bound)| bound),
             request,
         }))
     })
 }
 
 fn any_ended() -> impl Strategy<Value = Change> {
-    let end =
-        prop_oneof![Just(LeaseEnd::Released), Just(LeaseEnd::Expired), Just(LeaseEnd::Forced)];
     let ids = (any_namespace(), any::<[u8; 16]>(), any_token(), any::<u64>());
-    (ids, end, option::of(any_mark())).prop_map(|(ids, end, request)| {
+    let by = option::of((any_operation(), any_mark()));
+    let origin = (option::of(any_mark()), option::of(any_number()), by);
+    (ids, any_end(), origin).prop_map(|(ids, end, (request, session, by))| {
         let (namespace, id, token, revision) = ids;
         Change::LeaseEnded(Arc::new(LeaseEnded {
             namespace,
@@ -132,7 +200,9 @@ fn any_ended() -> impl Strategy<Value = Change> {
             token,
             revision: Revision(revision),
             end,
+            session,
             request,
+            by: by.map(|((session, seq), mark)| RequestOf { session, seq, mark }),
         }))
     })
 }
@@ -141,16 +211,20 @@ fn any_ended() -> impl Strategy<Value = Change> {
 pub(super) fn any_change() -> impl Strategy<Value = Change> {
     prop_oneof![
         any::<u64>().prop_map(|revision| Change::Started { revision: Revision(revision) }),
-        (any_mark(), any::<u64>(), any_effect()).prop_map(|(mark, revision, effect)| {
-            Change::RequestRemembered(Arc::new(RequestRemembered {
-                mark,
-                revision: Revision(revision),
-                effect,
-            }))
-        }),
+        (any_mark(), option::of(any_operation()), any::<u64>(), any_effect()).prop_map(
+            |(mark, of, revision, effect)| {
+                Change::RequestRemembered(Arc::new(RequestRemembered {
+                    mark,
+                    of,
+                    revision: Revision(revision),
+                    effect,
+                }))
+            }
+        ),
         (any::<[u8; 16]>(), any::<u64>()).prop_map(|(id, revision)| {
             Change::RequestAbandoned { id: RequestHash(id), revision: Revision(revision) }
         }),
+        any_session_change(),
         any_granted(),
         any_ended(),
     ]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use singletrack_core::{
-    command::{AcquireLease, LeaseKey, LeaseRef},
+    command::{AcquireLease, LeaseKey, LeaseRef, Lifetime},
     refusal::Refusal,
     reply::{Grant, Reply},
     types::{
@@ -56,6 +56,7 @@ fn question(command: Command) -> Question {
     Question {
         namespace: Namespace::default(),
         mark: None,
+        of: None,
         age_ms: 0,
         fences: Box::default(),
         command,
@@ -67,7 +68,7 @@ fn acquire(name: &str, id: u8, wait_ms: u64) -> Question {
         lease_id: LeaseId([id; 16]),
         holder: Holder::parse("h").unwrap(),
         target: Target { resource: ResourceName::parse(name).unwrap(), mode: Mode::Exclusive },
-        ttl: Ttl::parse(60_000).unwrap(),
+        lifetime: Lifetime::Ttl(Ttl::parse(60_000).unwrap()),
         wait_ms,
         keep_ms: 10_000,
         priority: Priority::default(),
@@ -304,3 +305,6 @@ fn handles_are_shared_between_threads() {
     shared(&rig.handle);
     drop(Arc::new(rig.handle.clone()));
 }
+
+#[path = "line_tests.rs"]
+mod lines;

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use singletrack_core::{
     change::Change,
-    command::AcquireLease,
+    command::{AcquireLease, Lifetime, OpenSession, Origin},
     limits::Quotas,
     refusal::Refusal,
-    reply::Grant,
+    reply::{Attached, Grant, Notice},
     types::{
         CommandHash, Holder, LeaseId, Mode, Priority, RequestHash, RequestMark, ResourceName,
-        Target, Token, Ttl,
+        SessionId, Target, Token, Ttl,
     },
 };
 
@@ -25,6 +25,8 @@ struct Bench {
     /// Entries handed over and not yet durable, oldest first.
     writing: VecDeque<Revision>,
     log: Vec<Change>,
+    notices: Vec<(CallId, Notice)>,
+    released: Option<Revision>,
     answers: BTreeMap<CallId, Result<Reply, CallError>>,
     entry_bytes: Vec<usize>,
 }
@@ -37,6 +39,8 @@ impl Bench {
             next_call: 1,
             writing: VecDeque::new(),
             log: Vec::new(),
+            notices: Vec::new(),
+            released: None,
             answers: BTreeMap::new(),
             entry_bytes: Vec::new(),
         }
@@ -49,6 +53,7 @@ impl Bench {
             call,
             namespace: Namespace::default(),
             mark: None,
+            origin: None,
             age_ms: 0,
             fences: Box::default(),
             command,
@@ -62,7 +67,7 @@ impl Bench {
             lease_id: LeaseId(id),
             holder: Holder::parse("h").unwrap(),
             target: Target { resource: ResourceName::parse(name).unwrap(), mode: Mode::Exclusive },
-            ttl: Ttl::parse(10_000).unwrap(),
+            lifetime: Lifetime::Ttl(Ttl::parse(10_000).unwrap()),
             wait_ms,
             keep_ms: 10_000,
             priority: Priority::default(),
@@ -89,7 +94,12 @@ impl Bench {
             self.log.extend(changes.cloned());
             self.writing.push_back(entry.last().unwrap());
         }
+        self.released = self.released.max(out.released);
         for (call, result) in out.answers {
+            if let Ok(Reply::Notice(notice)) = result {
+                self.notices.push((call, notice));
+                continue;
+            }
             let before = self.answers.insert(call, result);
             assert!(before.is_none(), "a call is answered once");
         }
@@ -128,6 +138,48 @@ impl Bench {
             Some(Ok(Reply::Acquired(grant))) => grant.clone(),
             other => panic!("no grant: {other:?}"),
         }
+    }
+
+    /// A session that is open, durable and has a stream: the call that is returned.
+    fn session(&mut self, id: u8, ttl_ms: u64) -> (SessionId, CallId) {
+        let session_id = SessionId([id; 16]);
+        let open = self.request(Command::OpenSession(OpenSession {
+            session_id,
+            holder: Holder::parse("h").unwrap(),
+            ttl: Ttl::parse(ttl_ms).unwrap(),
+            requests: RequestHash([id; 16]),
+        }));
+        let stream = self.attach(session_id);
+        self.calls(vec![open, stream.clone()]);
+        self.sync();
+        (session_id, stream.call)
+    }
+
+    fn attach(&mut self, session: SessionId) -> Request {
+        self.request(Command::AttachSession(session))
+    }
+
+    fn keep_alive(&mut self, session: SessionId) -> Request {
+        self.request(Command::KeepSessionAlive(session))
+    }
+
+    /// An operation of a session, by its number there.
+    fn operation(&mut self, of: (SessionId, CallId), seq: u64, command: Command) -> Request {
+        let (session, stream) = of;
+        let id = RequestHash(session.0).at(seq);
+        Request {
+            mark: Some(RequestMark { id, command: CommandHash([9; 16]) }),
+            origin: Some(Origin { session, stream: Some(stream), seq: Some(seq) }),
+            ..self.request(command)
+        }
+    }
+
+    fn bound(&mut self, of: (SessionId, CallId), seq: u64, name: &str, wait_ms: u64) -> Request {
+        let Command::AcquireLease(acquire) = self.acquire(name, wait_ms).command else {
+            unreachable!("an acquire is one")
+        };
+        let lifetime = Lifetime::Session(of.0);
+        self.operation(of, seq, Command::AcquireLease(AcquireLease { lifetime, ..acquire }))
     }
 
     /// A lease that is granted and durable.
@@ -537,3 +589,6 @@ fn what_runs_out_while_the_disk_stands_still_neither_outgrows_a_batch_nor_spins(
     }
     assert!(bench.entry_bytes.iter().all(|bytes| *bytes <= BATCH_BYTES_MAX));
 }
+
+#[path = "session_tests.rs"]
+mod sessions;
