@@ -2,10 +2,7 @@
 
 use proptest::{prelude::*, sample::Index};
 use prost::Message;
-use singletrack_core::{
-    change::{RowKey, Trace},
-    types::Revision,
-};
+use singletrack_core::{change::Trace, types::Revision};
 
 use super::*;
 use crate::store::samples;

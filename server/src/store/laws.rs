@@ -1,11 +1,11 @@
 //! One suite of laws for every engine. An engine joins by a [`Harness`] and a line at the end.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use proptest::{collection, prelude::*, test_runner::TestRunner};
 use singletrack_core::{
-    change::{Change, RowKey},
-    types::Revision,
+    change::{Change, RowKey, Trace},
+    types::{Revision, Token},
 };
 use tempfile::TempDir;
 
@@ -14,7 +14,7 @@ use super::{
     coalesce::Pending,
     disk::{self, Sizes},
     memory::{Disk, Tail},
-    samples::{end, ended, entry, grant, granted, key, remembered},
+    samples::{end, ended, entry, grant, granted, key, opened, remembered, session_ended, swept},
 };
 
 /// A store that can be opened again and again.
@@ -194,6 +194,8 @@ enum Step {
     Grant(u64),
     /// One live lease ends.
     End(usize),
+    /// A session opens, or one that is there ends, or one that has ended goes.
+    Session(usize),
     Remember,
     /// A snapshot with a row a slice; `crash_after`: the machine stops after so many slices,
     /// if there are as many. Otherwise the marker is written, and the log released if asked
@@ -218,11 +220,20 @@ fn any_steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => (1..4_u64).prop_map(Step::Grant),
         6 => any::<usize>().prop_map(Step::End),
+        3 => any::<usize>().prop_map(Step::Session),
         1 => Just(Step::Remember),
         3 => snapshot,
         1 => Just(Step::Crash),
     ];
     collection::vec(step, 1..40)
+}
+
+/// The token of the lease that a row is of.
+fn token_of(key: &RowKey) -> Option<Token> {
+    match key {
+        RowKey::Lease(_, token) => Some(*token),
+        RowKey::Session(..) => None,
+    }
 }
 
 /// A store and the naive model of it.
@@ -267,16 +278,17 @@ impl<H: Harness> Run<H> {
                 self.append(tokens.map(granted).collect());
             }
             Step::End(index) => {
-                if self.rows.is_empty() {
+                let leases: Vec<Token> = self.rows.keys().filter_map(token_of).collect();
+                if leases.is_empty() {
                     return;
                 }
-                let RowKey::Lease(_, token) =
-                    self.rows.keys().nth(index % self.rows.len()).unwrap().clone();
+                let token = leases[index % leases.len()];
                 self.revision += 1;
                 self.rows.remove(&key(token.0));
                 self.memory.push(ended(token.0, self.revision));
                 self.append(vec![ended(token.0, self.revision)]);
             }
+            Step::Session(index) => self.session(index),
             Step::Remember => {
                 self.revision += 1;
                 self.memory.push(remembered(self.revision));
@@ -287,6 +299,33 @@ impl<H: Harness> Run<H> {
             }
             Step::Crash => self.reopen(0),
         }
+    }
+
+    /// Opens a session, or ends one, or removes one that has ended.
+    fn session(&mut self, index: usize) {
+        let sessions: Vec<_> =
+            self.rows.keys().filter(|key| token_of(key).is_none()).cloned().collect();
+        self.revision += 1;
+        let at = index % (sessions.len() + 1);
+        let change = match sessions.get(at).map(|key| &self.rows[key]) {
+            None => opened(self.revision),
+            Some(Change::SessionOpened(it)) => session_ended(Arc::clone(it), self.revision),
+            Some(Change::SessionEnded(it)) => swept(&it.opened, self.revision),
+            Some(other) => panic!("no row of a session: {other:?}"),
+        };
+        match change.trace() {
+            Trace::Created(key) | Trace::Written(key) => {
+                self.rows.insert(key, change.clone());
+            }
+            Trace::Removed(key) => {
+                self.rows.remove(&key);
+            }
+            Trace::None => {}
+        }
+        if matches!(change, Change::SessionEnded(_)) {
+            self.memory.push(change.clone());
+        }
+        self.append(vec![change]);
     }
 
     fn snapshot(&mut self, after: Option<usize>, kept: usize, release: bool, crash: bool) {

@@ -57,6 +57,30 @@ pub(super) fn remembered(revision: u64) -> Change {
     }))
 }
 
+/// A session of that number.
+pub(super) fn opened(number: u64) -> Change {
+    Change::SessionOpened(Arc::new(SessionOpened {
+        namespace: Namespace::default(),
+        session_id: SessionId([8; 16]),
+        number: SessionNumber::parse(number).unwrap(),
+        holder: Holder::parse("agent").unwrap(),
+        ttl: Ttl::parse(15_000).unwrap(),
+        requests: RequestHash([3; 16]),
+    }))
+}
+
+/// The end of a session.
+pub(super) fn session_ended(opened: Arc<SessionOpened>, revision: u64) -> Change {
+    let (revision, end) = (Revision(revision), SessionEnd::Expired);
+    Change::SessionEnded(Arc::new(SessionEnded { opened, revision, end }))
+}
+
+/// What is left of a session after that.
+pub(super) fn swept(opened: &SessionOpened, revision: u64) -> Change {
+    let (namespace, number) = (opened.namespace.clone(), opened.number);
+    Change::SessionSwept { namespace, number, revision: Revision(revision) }
+}
+
 /// An entry of one transaction.
 pub(super) fn entry(commit: u64, changes: Vec<Change>) -> Entry {
     Entry { transactions: vec![Transaction { commit: Revision(commit), changes }] }

@@ -130,6 +130,7 @@ mod tests {
             call: CallId(call),
             namespace: Namespace::parse(namespace).unwrap(),
             mark: None,
+            origin: None,
             age_ms: 0,
             fences: Box::default(),
             command: Command::ListLeases { after: 0, count: 1 },
