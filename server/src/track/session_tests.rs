@@ -13,9 +13,9 @@ fn one_keep_alive_holds_many_leases_and_is_answered_while_a_sync_is_in_flight() 
     let calls: Vec<_> = (1..=100).map(|n| bench.bound(of, n, &format!("r/{n}"), 0)).collect();
     bench.calls(calls);
     bench.sync();
-    for _ in 0..5 {
+    for round in 0..5 {
         bench.pass(6_000);
-        let other = bench.acquire("other", 0);
+        let other = bench.acquire(&format!("other/{round}"), 0);
         bench.calls(vec![other]);
         let keep = bench.keep_alive(of.0);
         bench.step(Inbox { renewals: vec![keep.clone()], ..Inbox::default() });
@@ -54,7 +54,7 @@ fn a_keep_alive_that_has_come_is_not_overtaken_by_expiry() {
 }
 
 #[test]
-fn a_hundred_thousand_leases_of_one_session_end_in_slices_and_other_calls_go_between() {
+fn many_leases_of_one_session_end_in_slices_and_other_calls_go_between() {
     const LEASES: u64 = 20_000;
     let mut bench = Bench::new();
     let of = bench.session(1, 86_400_000);
@@ -76,20 +76,27 @@ fn a_hundred_thousand_leases_of_one_session_end_in_slices_and_other_calls_go_bet
     assert_eq!(bench.answer(&close), Some(&Ok(Reply::SessionClosed { replayed: false })));
     let mut steps = 0;
     while bench.track.machine().is_sweeping() {
-        let left = bench.track.machine().state().lease_count();
         let newcomer = bench.acquire(&format!("new/{steps}"), 0);
         let check = bench.request(Command::CheckLease {
             resource: ResourceName::parse("r/20000").unwrap(),
             token: Token(20_001),
         });
+        while !bench.track.has_room() {
+            bench.sync();
+        }
+        let left = bench.track.machine().state().lease_count();
         bench.calls(vec![newcomer.clone(), check.clone()]);
-        bench.sync();
+        let swept = left + 1 - bench.track.machine().state().lease_count();
+        assert!(swept <= limits::SLICE_MAX, "{swept}");
+        while bench.answer(&newcomer).is_none() {
+            bench.sync();
+            steps += 1;
+        }
         bench.grant(&newcomer);
         assert!(matches!(bench.answer(&check), Some(Ok(Reply::Checked(it))) if !it.current));
-        assert!(left.abs_diff(bench.track.machine().state().lease_count()) <= limits::SLICE_MAX);
         steps += 1;
     }
-    assert!(steps >= 10, "in slices: {steps}");
+    assert!(steps >= 5, "in slices: {steps}");
     bench.pass(100);
     bench.grant(&waiting);
     assert!(bench.entry_bytes.iter().all(|bytes| *bytes <= BATCH_BYTES_MAX));

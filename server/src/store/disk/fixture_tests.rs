@@ -235,9 +235,19 @@ fn the_fixture_of_the_present_format_is_written_when_asked_for() {
             opened.snapshotter.marker(commit).unwrap();
         }
         if commit == Revision(1_104) {
-            let key = RowKey::Session(Namespace::default(), number(1_101));
-            let row = Change::SessionOpened(self::opened(1_101));
-            opened.snapshotter.slice(&[(key, Some(row))]).unwrap();
+            let session = RowKey::Session(Namespace::default(), number(1_101));
+            let held = lease(1_007, Mode::Exclusive, None);
+            let mut rows = vec![
+                (session, Some(Change::SessionOpened(self::opened(1_101)))),
+                (key(1_001), None),
+                (key(1_007), Some(held)),
+            ];
+            for change in session_entries().into_iter().flatten() {
+                if let Change::LeaseGranted(it) = &change {
+                    rows.push((key(it.token.0), Some(change.clone())));
+                }
+            }
+            opened.snapshotter.slice(&rows).unwrap();
             opened.snapshotter.marker(commit).unwrap();
         }
     }
