@@ -92,6 +92,7 @@ fn track_meters(metrics: &Metrics) -> TrackMeters {
         queue_depth: metrics.queue_depth.clone(),
         leases: metrics.leases.clone(),
         waiters: metrics.waiters.clone(),
+        sessions: metrics.sessions.clone(),
         replay_memory_bytes: metrics.replay_memory_bytes.clone(),
         expiries: metrics.expiries.clone(),
         stalls: metrics.stalls.clone(),

@@ -10,7 +10,7 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, R
 use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
-use singletrack_proto::Reason;
+use singletrack_proto::{Reason, v1::Operation};
 use tracing_subscriber::{EnvFilter, filter::ParseError, util::TryInitError};
 
 use crate::config::LogFormat;
@@ -37,6 +37,10 @@ pub mod name {
     pub const REQUESTS: &str = "singletrack_requests_total";
     /// How many calls are being answered.
     pub const IN_FLIGHT: &str = "singletrack_requests_in_flight";
+    /// How many streams of sessions are open.
+    pub const STREAMS: &str = "singletrack_streams";
+    /// How many sessions there are, ended ones that are remembered included.
+    pub const SESSIONS: &str = "singletrack_sessions";
     /// How many connections are open.
     pub const CONNECTIONS: &str = "singletrack_connections";
     /// How many connections were closed at once, as there were too many.
@@ -83,6 +87,16 @@ pub enum Method {
     /// LeaseService.
     ForceReleaseLease,
     /// SessionService.
+    OpenSession,
+    /// SessionService.
+    KeepSessionAlive,
+    /// SessionService.
+    CloseSession,
+    /// SessionService.
+    ListSessionLeases,
+    /// SessionService: a stream; its operations count by themselves.
+    Exchange,
+    /// SessionService.
     Ping,
     /// Health, reflection and whatever is unknown.
     Other,
@@ -107,6 +121,10 @@ pub struct Metrics {
     pub expiries: Counter,
     /// [`name::IN_FLIGHT`].
     pub in_flight: Gauge,
+    /// [`name::STREAMS`].
+    pub streams: Gauge,
+    /// [`name::SESSIONS`].
+    pub sessions: Gauge,
     /// [`name::CONNECTIONS`].
     pub connections: Gauge,
     /// [`name::CONNECTIONS_REFUSED`].
@@ -176,7 +194,7 @@ pub fn check_filter(filter: &str) -> Result<EnvFilter, LogError> {
 
 impl Method {
     /// All methods, `Other` last.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::AcquireLease,
         Self::AbandonLease,
         Self::RenewLeases,
@@ -185,6 +203,11 @@ impl Method {
         Self::ListLeases,
         Self::CheckLease,
         Self::ForceReleaseLease,
+        Self::OpenSession,
+        Self::KeepSessionAlive,
+        Self::CloseSession,
+        Self::ListSessionLeases,
+        Self::Exchange,
         Self::Ping,
         Self::Other,
     ];
@@ -201,8 +224,34 @@ impl Method {
             Self::ListLeases => "ListLeases",
             Self::CheckLease => "CheckLease",
             Self::ForceReleaseLease => "ForceReleaseLease",
+            Self::OpenSession => "OpenSession",
+            Self::KeepSessionAlive => "KeepSessionAlive",
+            Self::CloseSession => "CloseSession",
+            Self::ListSessionLeases => "ListSessionLeases",
+            Self::Exchange => "Exchange",
             Self::Ping => "Ping",
             Self::Other => "other",
+        }
+    }
+
+    /// The method that does the same as an operation of a stream.
+    #[must_use]
+    pub const fn of(operation: &Operation) -> Self {
+        use singletrack_proto::v1::operation::Operation as Op;
+        match &operation.operation {
+            None => Self::Other,
+            Some(Op::Ping(_)) => Self::Ping,
+            Some(Op::KeepSessionAlive(_)) => Self::KeepSessionAlive,
+            Some(Op::CloseSession(_)) => Self::CloseSession,
+            Some(Op::ListSessionLeases(_)) => Self::ListSessionLeases,
+            Some(Op::AcquireLease(_)) => Self::AcquireLease,
+            Some(Op::AbandonLease(_)) => Self::AbandonLease,
+            Some(Op::RenewLeases(_)) => Self::RenewLeases,
+            Some(Op::ReleaseLease(_)) => Self::ReleaseLease,
+            Some(Op::GetLease(_)) => Self::GetLease,
+            Some(Op::ListLeases(_)) => Self::ListLeases,
+            Some(Op::CheckLease(_)) => Self::CheckLease,
+            Some(Op::ForceReleaseLease(_)) => Self::ForceReleaseLease,
         }
     }
 
@@ -240,6 +289,8 @@ impl Metrics {
             waiters: gauge(name::WAITERS),
             expiries: counter(name::EXPIRIES),
             in_flight: gauge(name::IN_FLIGHT),
+            streams: gauge(name::STREAMS),
+            sessions: gauge(name::SESSIONS),
             connections: gauge(name::CONNECTIONS),
             connections_refused: counter(name::CONNECTIONS_REFUSED),
             replay_memory_bytes: gauge(name::REPLAY_MEMORY_BYTES),
@@ -312,6 +363,8 @@ fn describe(recorder: &PrometheusRecorder) {
     gauge(name::LEASES, Unit::Count, "Live leases");
     gauge(name::WAITERS, Unit::Count, "Waiters, detached ones included");
     gauge(name::IN_FLIGHT, Unit::Count, "Calls being answered");
+    gauge(name::STREAMS, Unit::Count, "Open streams of sessions");
+    gauge(name::SESSIONS, Unit::Count, "Sessions, ended ones that are remembered included");
     gauge(name::CONNECTIONS, Unit::Count, "Open connections");
     gauge(name::REPLAY_MEMORY_BYTES, Unit::Bytes, "Replay memory");
     gauge(name::LOG_BYTES, Unit::Bytes, "Log that no snapshot covers yet");
@@ -328,7 +381,7 @@ fn describe(recorder: &PrometheusRecorder) {
 mod tests {
     use super::*;
 
-    const NAMES: [&str; 16] = [
+    const NAMES: [&str; 18] = [
         name::COMMIT_SECONDS,
         name::COMMIT_BYTES,
         name::BATCH_COMMANDS,
@@ -339,6 +392,8 @@ mod tests {
         name::REFUSALS,
         name::REQUESTS,
         name::IN_FLIGHT,
+        name::STREAMS,
+        name::SESSIONS,
         name::CONNECTIONS,
         name::CONNECTIONS_REFUSED,
         name::REPLAY_MEMORY_BYTES,

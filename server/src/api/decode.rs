@@ -6,19 +6,19 @@
 
 use http::HeaderMap;
 use singletrack_core::{
-    command::{AcquireLease, Command, LeaseKey, LeaseRef},
+    command::{AcquireLease, Command, LeaseKey, LeaseRef, Lifetime, OpenSession},
     fence::{Fence, FenceTarget},
     limits,
     types::{
-        Flaw, Holder, LeaseId, Mode, Namespace, Priority, RequestMark, ResourceName, Target, Token,
-        Ttl,
+        CommandHash, Flaw, Holder, LeaseId, Mode, Namespace, Priority, RequestHash, RequestMark,
+        ResourceName, SessionId, Target, Token, Ttl,
     },
 };
 use singletrack_proto::v1;
 
 use crate::{
     api::{deadline, flaws::Flaws, identity},
-    track::Question,
+    track::{OfSession, Question},
 };
 
 /// The metadata key of the namespace.
@@ -29,8 +29,8 @@ const OUR_KEYS: &str = "singletrack-";
 pub(crate) const DEADLINE_MARGIN_MS: u64 = 250;
 /// Bytes of a ping's payload.
 pub(crate) const PING_BYTES_MAX: usize = 4_096;
-/// Digits of a lease id.
-const LEASE_ID_DIGITS: usize = 32;
+/// Digits of a lease id, and of a session's.
+const ID_DIGITS: usize = 32;
 /// Digits of a page token.
 const PAGE_TOKEN_DIGITS: usize = 16;
 
@@ -41,10 +41,22 @@ pub(crate) struct Context {
     pub(crate) namespace: Namespace,
     /// How long its caller waits for an answer, milliseconds; `None`: it doesn't say.
     pub(crate) budget_ms: Option<u64>,
+    /// The session and the operation of it that this is; `None`: a call by itself.
+    pub(crate) on_stream: Option<OnStream>,
+}
+
+/// Which operation of which session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OnStream {
+    /// The session whose stream it came on.
+    pub(crate) session: SessionId,
+    /// Where the identities of its operations begin.
+    pub(crate) requests: RequestHash,
+    /// The operation's number.
+    pub(crate) seq: u64,
 }
 
 /// What an operation asks.
-#[cfg_attr(not(test), expect(dead_code, reason = "the session stream and transactions do"))]
 #[derive(Clone, Debug)]
 pub(crate) enum Asked {
     /// Answered without the machine.
@@ -81,7 +93,7 @@ impl Context {
         });
         let (Some(namespace), true) = (namespace, flaws.is_empty()) else { return Err(flaws) };
         let budget_ms = budget.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-        Ok(Self { namespace, budget_ms })
+        Ok(Self { namespace, budget_ms, on_stream: None })
     }
 
     /// How long a call may wait that asks for `wait_ms`.
@@ -95,17 +107,53 @@ impl Context {
 
     fn question(
         self,
-        mark: Option<RequestMark>,
+        identity: Identity,
         age_ms: u64,
         fences: Box<[Fence]>,
         command: Command,
     ) -> Question {
-        Question { namespace: self.namespace, mark, age_ms, fences, command }
+        let Identity { mark, of } = identity;
+        Question { namespace: self.namespace, mark, of, age_ms, fences, command }
     }
 
     fn read_only(self, command: Command) -> Question {
-        self.question(None, 0, Box::default(), command)
+        let of = self.of(None);
+        self.question(Identity { mark: None, of }, 0, Box::default(), command)
     }
+
+    /// How a call belongs to the session whose stream it came on.
+    fn of(&self, seq: Option<u64>) -> Option<OfSession> {
+        self.on_stream.map(|on| OfSession { session: on.session, seq })
+    }
+
+    /// What a call is known by: its own request id, or else its number on the stream.
+    fn identify(&self, request_id: &str, command: impl FnOnce() -> CommandHash) -> Identity {
+        if request_id.is_empty() {
+            let mark =
+                |on: OnStream| RequestMark { id: on.requests.at(on.seq), command: command() };
+            let of = self.of(self.on_stream.map(|on| on.seq));
+            return Identity { mark: self.on_stream.map(mark), of };
+        }
+        let (id, of) = self.identify_text(request_id);
+        Identity { mark: Some(RequestMark { id, command: command() }), of }
+    }
+
+    fn identify_text(&self, request_id: &str) -> (RequestHash, Option<OfSession>) {
+        let Some((session, seq)) = identity::operation_of(request_id) else {
+            return (identity::request(&self.namespace, request_id), self.of(None));
+        };
+        let id = identity::session(&self.namespace, session).at(seq);
+        match self.on_stream {
+            Some(on) if on.session != session => (id, self.of(None)),
+            Some(_) | None => (id, Some(OfSession { session, seq: Some(seq) })),
+        }
+    }
+}
+
+/// What a call is known by.
+struct Identity {
+    mark: Option<RequestMark>,
+    of: Option<OfSession>,
 }
 
 fn namespace(headers: &HeaderMap, default: &Namespace, flaws: &mut Flaws) -> Option<Namespace> {
@@ -131,7 +179,6 @@ fn namespace(headers: &HeaderMap, default: &Namespace, flaws: &mut Flaws) -> Opt
 ///
 /// # Errors
 /// What is not legal about it.
-#[cfg_attr(not(test), expect(dead_code, reason = "the session stream and transactions do"))]
 pub(crate) fn operation(context: Context, operation: v1::Operation) -> Result<Asked, Flaws> {
     use v1::operation::Operation as Op;
     let Some(operation) = operation.operation else {
@@ -142,6 +189,13 @@ pub(crate) fn operation(context: Context, operation: v1::Operation) -> Result<As
             let mut flaws = Flaws::under("ping.");
             ping(&message, &mut flaws);
             return if flaws.is_empty() { Ok(Asked::Ping(message)) } else { Err(flaws) };
+        }
+        Op::KeepSessionAlive(m) => {
+            keep_session_alive(context, &m, Flaws::under("keep_session_alive."))
+        }
+        Op::CloseSession(m) => close_session(context, &m, Flaws::under("close_session.")),
+        Op::ListSessionLeases(m) => {
+            list_session_leases(context, &m, Flaws::under("list_session_leases."))
         }
         Op::AcquireLease(m) => acquire_lease(context, &m, Flaws::under("acquire_lease.")),
         Op::AbandonLease(m) => abandon_lease(context, &m, Flaws::under("abandon_lease.")),
@@ -168,6 +222,79 @@ pub(crate) fn ping(message: &v1::PingRequest, flaws: &mut Flaws) {
     }
 }
 
+/// Decodes an opening of a session; its id is drawn here.
+///
+/// # Errors
+/// What is not legal about it.
+pub(crate) fn open_session(
+    context: Context,
+    message: &v1::OpenSessionRequest,
+    flaws: Flaws,
+) -> Result<Question, Flaws> {
+    let open = opening(&context.namespace, &message.holder, message.ttl_ms, flaws)?;
+    Ok(context.read_only(Command::OpenSession(open)))
+}
+
+/// What is asked for with a new session.
+///
+/// # Errors
+/// What is not legal about it.
+pub(crate) fn opening(
+    namespace: &Namespace,
+    holder: &str,
+    ttl_ms: Option<u64>,
+    mut flaws: Flaws,
+) -> Result<OpenSession, Flaws> {
+    let holder = flaws.take(format_args!("holder"), Holder::parse(holder));
+    let ttl = Ttl::parse(ttl_ms.unwrap_or(limits::TTL_MS_DEFAULT));
+    let ttl = flaws.take(format_args!("ttl_ms"), ttl);
+    let (Some(holder), Some(ttl)) = (holder, ttl) else { return Err(flaws) };
+    let session_id = SessionId(draw_id());
+    let requests = identity::session(namespace, session_id);
+    Ok(OpenSession { session_id, holder, ttl, requests })
+}
+
+/// Decodes a keep-alive.
+///
+/// # Errors
+/// What is not legal about it.
+pub(crate) fn keep_session_alive(
+    context: Context,
+    message: &v1::KeepSessionAliveRequest,
+    flaws: Flaws,
+) -> Result<Question, Flaws> {
+    let session = own_session(&context, &message.session_id, flaws)?;
+    Ok(context.read_only(Command::KeepSessionAlive(session)))
+}
+
+/// Decodes a close.
+///
+/// # Errors
+/// What is not legal about it.
+pub(crate) fn close_session(
+    context: Context,
+    message: &v1::CloseSessionRequest,
+    flaws: Flaws,
+) -> Result<Question, Flaws> {
+    let session = own_session(&context, &message.session_id, flaws)?;
+    Ok(context.read_only(Command::CloseSession(session)))
+}
+
+/// Decodes a list of what a session holds.
+///
+/// # Errors
+/// What is not legal about it.
+pub(crate) fn list_session_leases(
+    context: Context,
+    message: &v1::ListSessionLeasesRequest,
+    mut flaws: Flaws,
+) -> Result<Question, Flaws> {
+    let count = page_size(message.page_size, limits::PAGE_MAX, &mut flaws);
+    let after = page_token(&message.page_token, &mut flaws);
+    let session = own_session(&context, &message.session_id, flaws)?;
+    Ok(context.read_only(Command::ListSessionLeases { session, after, count }))
+}
+
 /// Decodes an acquire; its lease id is drawn here.
 ///
 /// # Errors
@@ -177,11 +304,10 @@ pub(crate) fn acquire_lease(
     message: &v1::AcquireLeaseRequest,
     mut flaws: Flaws,
 ) -> Result<Question, Flaws> {
-    let has_id = request_id(&message.request_id, &mut flaws);
+    request_id(&message.request_id, &mut flaws);
     let holder = flaws.take(format_args!("holder"), Holder::parse(&message.holder));
     let target = targets(&message.targets, &mut flaws);
-    let ttl = message.ttl_ms.unwrap_or(limits::TTL_MS_DEFAULT);
-    let ttl = flaws.take(format_args!("ttl_ms"), Ttl::parse(ttl));
+    let lifetime = lifetime(&context, message.ttl_ms, &message.session_id, &mut flaws);
     let keep_ms = message.keep_ms.unwrap_or(limits::KEEP_MS_DEFAULT);
     if !(1..=limits::KEEP_MS_MAX).contains(&keep_ms) {
         let maximum = limits::KEEP_MS_MAX;
@@ -190,19 +316,16 @@ pub(crate) fn acquire_lease(
     }
     let priority = flaws.take(format_args!("priority"), Priority::parse(message.priority));
     let fences = fences(&message.fences, &mut flaws);
-    let (Some(holder), Some(target), Some(ttl), Some(priority), true) =
-        (holder, target, ttl, priority, flaws.is_empty())
+    let (Some(holder), Some(target), Some(lifetime), Some(priority), true) =
+        (holder, target, lifetime, priority, flaws.is_empty())
     else {
         return Err(flaws);
     };
     let wait_ms = context.wait_ms(message.wait_ms);
-    let lease_id = draw_lease_id();
-    let acquire = AcquireLease { lease_id, holder, target, ttl, wait_ms, keep_ms, priority };
-    let mark = has_id.then(|| RequestMark {
-        id: identity::request(&context.namespace, &message.request_id),
-        command: identity::acquire(&acquire, &fences),
-    });
-    Ok(context.question(mark, message.age_ms, fences, Command::AcquireLease(acquire)))
+    let lease_id = LeaseId(draw_id());
+    let acquire = AcquireLease { lease_id, holder, target, lifetime, wait_ms, keep_ms, priority };
+    let identity = context.identify(&message.request_id, || identity::acquire(&acquire, &fences));
+    Ok(context.question(identity, message.age_ms, fences, Command::AcquireLease(acquire)))
 }
 
 /// Decodes an abandon.
@@ -222,7 +345,7 @@ pub(crate) fn abandon_lease(
     if !flaws.is_empty() {
         return Err(flaws);
     }
-    let abandoned = identity::request(&context.namespace, id);
+    let (abandoned, _) = context.identify_text(id);
     Ok(context.read_only(Command::AbandonLease { abandoned }))
 }
 
@@ -272,7 +395,7 @@ pub(crate) fn release_lease(
     message: &v1::ReleaseLeaseRequest,
     mut flaws: Flaws,
 ) -> Result<Question, Flaws> {
-    let has_id = request_id(&message.request_id, &mut flaws);
+    request_id(&message.request_id, &mut flaws);
     let lease_id = flaws.take(format_args!("lease_id"), lease_id(&message.lease_id));
     let token = flaws.take(format_args!("token"), Token::parse(message.token));
     let fences = fences(&message.fences, &mut flaws);
@@ -280,11 +403,8 @@ pub(crate) fn release_lease(
         return Err(flaws);
     };
     let lease = LeaseRef { lease_id, token };
-    let mark = has_id.then(|| RequestMark {
-        id: identity::request(&context.namespace, &message.request_id),
-        command: identity::release(lease, &fences),
-    });
-    Ok(context.question(mark, message.age_ms, fences, Command::ReleaseLease(lease)))
+    let identity = context.identify(&message.request_id, || identity::release(lease, &fences));
+    Ok(context.question(identity, message.age_ms, fences, Command::ReleaseLease(lease)))
 }
 
 /// Decodes a get.
@@ -321,17 +441,7 @@ pub(crate) fn list_leases(
     message: &v1::ListLeasesRequest,
     mut flaws: Flaws,
 ) -> Result<Question, Flaws> {
-    let maximum = limits::PAGE_MAX;
-    let count = match message.page_size.map(usize::try_from) {
-        None => limits::PAGE_DEFAULT,
-        Some(Ok(count)) if (1..=maximum).contains(&count) => count,
-        Some(found) => {
-            let found = found.unwrap_or(usize::MAX);
-            let description = format!("1..{maximum} leases a page are expected, found {found}");
-            flaws.add(format_args!("page_size"), description);
-            0
-        }
-    };
+    let count = page_size(message.page_size, limits::PAGE_DEFAULT, &mut flaws);
     let after = page_token(&message.page_token, &mut flaws);
     if !flaws.is_empty() {
         return Err(flaws);
@@ -363,27 +473,23 @@ pub(crate) fn force_release_lease(
     message: &v1::ForceReleaseLeaseRequest,
     mut flaws: Flaws,
 ) -> Result<Question, Flaws> {
-    let has_id = request_id(&message.request_id, &mut flaws);
+    request_id(&message.request_id, &mut flaws);
     let resource = flaws.take(format_args!("resource"), ResourceName::parse(&message.resource));
     let token = flaws.take(format_args!("token"), Token::parse(message.token));
     let fences = fences(&message.fences, &mut flaws);
     let (Some(resource), Some(token), true) = (resource, token, flaws.is_empty()) else {
         return Err(flaws);
     };
-    let mark = has_id.then(|| RequestMark {
-        id: identity::request(&context.namespace, &message.request_id),
-        command: identity::force_release(&resource, token, &fences),
-    });
+    let identity = context
+        .identify(&message.request_id, || identity::force_release(&resource, token, &fences));
     let command = Command::ForceReleaseLease { resource, token };
-    Ok(context.question(mark, message.age_ms, fences, command))
+    Ok(context.question(identity, message.age_ms, fences, command))
 }
 
 // === fields ===
 
-/// True when there is a request id, legal or not.
-fn request_id(text: &str, flaws: &mut Flaws) -> bool {
+fn request_id(text: &str, flaws: &mut Flaws) {
     request_id_text(format_args!("request_id"), text, flaws);
-    !text.is_empty()
 }
 
 fn request_id_text(field: std::fmt::Arguments<'_>, text: &str, flaws: &mut Flaws) {
@@ -464,18 +570,84 @@ fn fences(fences: &[v1::Fence], flaws: &mut Flaws) -> Box<[Fence]> {
 }
 
 fn lease_id(text: &str) -> Result<LeaseId, Flaw> {
+    id(text, "lease").map(LeaseId)
+}
+
+/// The id of a session.
+///
+/// # Errors
+/// When it is not 32 hexadecimal digits.
+pub(crate) fn session_id_text(text: &str) -> Result<SessionId, Flaw> {
+    id(text, "session").map(SessionId)
+}
+
+fn id(text: &str, what: &str) -> Result<[u8; 16], Flaw> {
     let mut id = [0; 16];
     if text.is_empty() {
-        return Err(Flaw { description: String::from("a lease id is required"), too_large: false });
+        return Err(Flaw { description: format!("a {what} id is required"), too_large: false });
     }
     hex::decode_to_slice(text, &mut id).map_err(|_| Flaw {
         description: format!(
-            "a lease id is {LEASE_ID_DIGITS} hexadecimal digits, found another text of {} bytes",
+            "a {what} id is {ID_DIGITS} hexadecimal digits, found another text of {} bytes",
             text.len()
         ),
         too_large: false,
     })?;
-    Ok(LeaseId(id))
+    Ok(id)
+}
+
+fn page_size(asked: Option<u32>, default: usize, flaws: &mut Flaws) -> usize {
+    let maximum = limits::PAGE_MAX;
+    match asked.map(usize::try_from) {
+        None => default,
+        Some(Ok(count)) if (1..=maximum).contains(&count) => count,
+        Some(found) => {
+            let found = found.unwrap_or(usize::MAX);
+            let description = format!("1..{maximum} leases a page are expected, found {found}");
+            flaws.add(format_args!("page_size"), description);
+            0
+        }
+    }
+}
+
+/// How long a lease would last: its own ttl, or as long as its session.
+fn lifetime(
+    context: &Context,
+    ttl_ms: Option<u64>,
+    session_id: &str,
+    flaws: &mut Flaws,
+) -> Option<Lifetime> {
+    let named = !session_id.is_empty();
+    if named && (ttl_ms.is_some() || context.on_stream.is_some()) {
+        let other = if ttl_ms.is_some() { "with a ttl_ms" } else { "on a session's stream" };
+        flaws.add(format_args!("session_id"), format!("none is expected {other}"));
+        return None;
+    }
+    match (ttl_ms, context.on_stream) {
+        (None, Some(on)) => Some(Lifetime::Session(on.session)),
+        (None, None) if named => flaws
+            .take(format_args!("session_id"), session_id_text(session_id))
+            .map(Lifetime::Session),
+        (ttl, None | Some(_)) => {
+            let ttl = Ttl::parse(ttl.unwrap_or(limits::TTL_MS_DEFAULT));
+            flaws.take(format_args!("ttl_ms"), ttl).map(Lifetime::Ttl)
+        }
+    }
+}
+
+/// The session that a message names; on a session's stream it is that one, named or not.
+fn own_session(context: &Context, text: &str, mut flaws: Flaws) -> Result<SessionId, Flaws> {
+    let field = format_args!("session_id");
+    let session = match context.on_stream {
+        Some(on) if text.is_empty() => Some(on.session),
+        Some(_) | None => flaws.take(field, session_id_text(text)),
+    };
+    if let (Some(on), Some(named)) = (context.on_stream, session)
+        && on.session != named
+    {
+        flaws.add(field, "the session of this stream is expected, or none, found another");
+    }
+    session.filter(|_| flaws.is_empty()).ok_or(flaws)
 }
 
 fn page_token(text: &str, flaws: &mut Flaws) -> u64 {
@@ -501,10 +673,10 @@ pub(crate) fn page_token_after(token: Token) -> String {
     hex::encode(token.0.to_be_bytes())
 }
 
-fn draw_lease_id() -> LeaseId {
+fn draw_id() -> [u8; 16] {
     let mut id = [0; 16];
     getrandom::fill(&mut id).expect("every supported system gives random bytes once it is up");
-    LeaseId(id)
+    id
 }
 
 #[cfg(test)]

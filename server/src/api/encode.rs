@@ -4,12 +4,88 @@
 
 use singletrack_core::{
     refusal::Refusal,
-    reply::{AbandonedState, Checked, Found, Grant, LeaseInfo},
-    types::{Holder, Mode, Target, Token},
+    reply::{
+        AbandonedState, Attached, Checked, Found, Grant, LeaseInfo, Notice, Reply, SessionPage,
+    },
+    types::{Holder, LeaseId, Mode, SessionId, Target, Token},
 };
 use singletrack_proto::v1;
 
 use crate::api::{decode, refuse};
+
+/// The reply to an operation of a stream; `None`: it answers none.
+pub(crate) fn operation(reply: &Reply) -> Option<v1::operation_reply::Reply> {
+    use v1::operation_reply::Reply as Out;
+    Some(match reply {
+        Reply::Acquired(it) => Out::AcquireLease(grant(it)),
+        Reply::Abandoned(state) => Out::AbandonLease(abandoned(*state)),
+        Reply::Renewed(results) => Out::RenewLeases(renewed(results)),
+        Reply::Released { replayed } => Out::ReleaseLease(released(*replayed)),
+        Reply::Found(it) => Out::GetLease(found(it)),
+        Reply::Page { leases, next } => Out::ListLeases(page(leases, *next)),
+        Reply::Checked(it) => Out::CheckLease(checked(it)),
+        Reply::ForceReleased { holder, replayed } => {
+            Out::ForceReleaseLease(force_released(holder, *replayed))
+        }
+        Reply::SessionKept(remaining_ms) => {
+            Out::KeepSessionAlive(v1::KeepSessionAliveResponse { remaining_ms: *remaining_ms })
+        }
+        Reply::SessionClosed { replayed } => {
+            Out::CloseSession(v1::CloseSessionResponse { replayed: *replayed })
+        }
+        Reply::SessionLeases(it) => Out::ListSessionLeases(session_leases(it)),
+        Reply::SessionOpened { .. }
+        | Reply::SessionAttached(_)
+        | Reply::Notice(_)
+        | Reply::Transacted(_) => return None,
+    })
+}
+
+/// An opened session.
+pub(crate) fn session_opened(session: SessionId, remaining_ms: u64) -> v1::OpenSessionResponse {
+    v1::OpenSessionResponse { session_id: session.to_string(), remaining_ms }
+}
+
+/// A page of what a session holds.
+pub(crate) fn session_leases(page: &SessionPage) -> v1::ListSessionLeasesResponse {
+    v1::ListSessionLeasesResponse {
+        leases: page.leases.iter().map(session_lease).collect(),
+        next_page_token: page.next.map(decode::page_token_after).unwrap_or_default(),
+    }
+}
+
+/// The answer to hello.
+pub(crate) fn welcome(attached: &Attached, resumed: bool) -> v1::Welcome {
+    let page = session_leases(&attached.held);
+    v1::Welcome {
+        session_id: attached.session_id.to_string(),
+        generation: attached.generation,
+        ttl_ms: attached.ttl_ms,
+        remaining_ms: attached.remaining_ms,
+        resumed,
+        held: page.leases,
+        held_count: u32::try_from(attached.held_count).unwrap_or(u32::MAX),
+        next_page_token: page.next_page_token,
+    }
+}
+
+/// What a stream is told without having asked; `None`: nothing is pushed.
+pub(crate) fn push(notice: &Notice) -> Option<v1::Push> {
+    use v1::push::Push as Out;
+    let push = match notice {
+        Notice::Superseded => return None,
+        Notice::SessionLost(end) => Out::SessionLost(refuse::session_end(Some(*end))),
+        Notice::LeaseLost { lease_id, token, end } => Out::LeaseLost(v1::LeaseLostPush {
+            lease_id: lease_id.to_string(),
+            lost: Some(refuse::lease_end(*end, *token)),
+        }),
+    };
+    Some(v1::Push { seq: 0, push: Some(push) })
+}
+
+fn session_lease((lease_id, token): &(LeaseId, Token)) -> v1::SessionLease {
+    v1::SessionLease { lease_id: lease_id.to_string(), token: token.0 }
+}
 
 /// A grant.
 pub(crate) fn grant(grant: &Grant) -> v1::AcquireLeaseResponse {

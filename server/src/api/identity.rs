@@ -8,13 +8,17 @@
 
 use sha2::{Digest, Sha256};
 use singletrack_core::{
-    command::{AcquireLease, LeaseRef},
+    command::{AcquireLease, LeaseRef, Lifetime},
     fence::{Fence, FenceTarget},
-    types::{CommandHash, Mode, Namespace, RequestHash, ResourceName, Token},
+    limits,
+    types::{CommandHash, Mode, Namespace, RequestHash, ResourceName, SessionId, Token},
 };
 
 /// Who calls, as far as authentication knows: nobody in particular, until it is built.
 const PRINCIPAL: &str = "";
+
+/// Where a length or a ttl could stand, and never does.
+const NO_TEXT: u64 = u64::MAX;
 
 /// Numbers of the commands, as in `Operation`; never reused.
 mod number {
@@ -30,6 +34,25 @@ pub(crate) fn request(namespace: &Namespace, request_id: &str) -> RequestHash {
     )
 }
 
+/// Where the identities of a session's operations begin: [`RequestHash::at`] has the others.
+pub(crate) fn session(namespace: &Namespace, session: SessionId) -> RequestHash {
+    let names = Bytes::new().text(namespace.as_str()).text(PRINCIPAL);
+    // No text is so long, so no request id has these bytes.
+    RequestHash(names.number(NO_TEXT).raw(&session.0).into_128_bits())
+}
+
+/// The operation that a request id names, if it has the form `<session_id>/<seq>` exactly.
+pub(crate) fn operation_of(request_id: &str) -> Option<(SessionId, u64)> {
+    let (session, seq) = request_id.split_once('/')?;
+    let mut id = [0; 16];
+    hex::decode_to_slice(session, &mut id).ok()?;
+    let number: u64 = seq.parse().ok()?;
+    let session_id = SessionId(id);
+    // One operation, one text: no capitals, no signs, no leading zeros.
+    let is_exact = session_id.to_string() == session && number.to_string() == seq;
+    (is_exact && (1..=limits::SEQ_MAX).contains(&number)).then_some((session_id, number))
+}
+
 /// The hash of an acquire.
 pub(crate) fn acquire(command: &AcquireLease, fences: &[Fence]) -> CommandHash {
     CommandHash(
@@ -41,7 +64,7 @@ pub(crate) fn acquire(command: &AcquireLease, fences: &[Fence]) -> CommandHash {
                 Mode::Exclusive => 1,
                 Mode::Shared => 2,
             })
-            .number(command.ttl.ms())
+            .lifetime(command.lifetime)
             // Two's complement in 64 bits: one number, one pattern.
             .raw(&i64::from(command.priority.get()).to_le_bytes())
             .fences(fences)
@@ -100,6 +123,13 @@ impl Bytes {
         self.number(text.len() as u64).raw(text.as_bytes())
     }
 
+    fn lifetime(self, lifetime: Lifetime) -> Self {
+        match lifetime {
+            Lifetime::Ttl(ttl) => self.number(ttl.ms()),
+            Lifetime::Session(session) => self.number(NO_TEXT).raw(&session.0),
+        }
+    }
+
     fn fences(self, fences: &[Fence]) -> Self {
         fences.iter().fold(self.number(fences.len() as u64), |bytes, fence| {
             match &fence.target {
@@ -120,6 +150,39 @@ impl Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_exact_text_of_an_operation_is_one() {
+        let session = SessionId([0xab; 16]);
+        let text = session.to_string();
+        assert_eq!(operation_of(&format!("{text}/7")), Some((session, 7)));
+        let most = i64::MAX;
+        assert!(operation_of(&format!("{text}/{most}")).is_some());
+        for other in [
+            text.clone(),
+            format!("{text}/"),
+            format!("{text}/0"),
+            format!("{text}/07"),
+            format!("{text}/+7"),
+            format!("{text}/7 "),
+            format!("{text}/9223372036854775808"),
+            format!("{}/7", text.to_uppercase()),
+            format!("{}/7", &text[2..]),
+            String::from("a/7"),
+        ] {
+            assert_eq!(operation_of(&other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn operations_of_sessions_are_not_those_of_others() {
+        let (one, two) = (Namespace::default(), Namespace::parse("other").unwrap());
+        let (a, b) = (SessionId([1; 16]), SessionId([2; 16]));
+        assert_ne!(session(&one, a), session(&one, b));
+        assert_ne!(session(&one, a), session(&two, a));
+        assert_eq!(session(&one, a).at(9).seq_from(session(&one, a)), Some(9));
+        assert_eq!(session(&one, a).at(9).seq_from(session(&one, b)), None);
+    }
 
     #[test]
     fn parts_of_an_identity_cannot_slide_into_one_another() {

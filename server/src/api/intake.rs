@@ -34,9 +34,20 @@ pub(crate) struct Reading {
 /// The body of one request. Dropped once its message is whole.
 pub(crate) struct Metered<B> {
     body: B,
-    held: usize,
-    reading: Arc<Reading>,
+    held: Held,
+    /// Only what is half there is in a hurry: a stream may be silent for as long as it likes.
+    is_stream: bool,
     alarm: Option<Pin<Box<Sleep>>>,
+}
+
+/// What one request holds; of a stream, since its last whole frame.
+#[derive(Clone, Debug)]
+pub(crate) struct Held(Arc<Share>);
+
+#[derive(Debug)]
+struct Share {
+    bytes: AtomicUsize,
+    reading: Arc<Reading>,
 }
 
 // === impl Reading ===
@@ -47,21 +58,56 @@ impl Reading {
     }
 
     pub(crate) fn meter<B>(self: &Arc<Self>, body: B) -> Metered<B> {
-        Metered { body, held: 0, reading: Arc::clone(self), alarm: None }
+        Metered { body, held: Held::new(self), is_stream: false, alarm: None }
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    pub(crate) fn new(reading: &Arc<Reading>) -> Self {
+        Self(Arc::new(Share { bytes: AtomicUsize::new(0), reading: Arc::clone(reading) }))
+    }
+
+    /// Meters the body of a stream.
+    pub(crate) fn meter<B>(&self, body: B) -> Metered<B> {
+        Metered { body, held: self.clone(), is_stream: true, alarm: None }
+    }
+
+    /// A frame has become whole: what it held is given back. What has come of the next one by
+    /// then is given back too; a few KiB at most, as a body hands on what it has.
+    pub(crate) fn release(&self) {
+        let bytes = self.0.bytes.swap(0, Ordering::Relaxed);
+        self.0.reading.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.bytes.load(Ordering::Relaxed) == 0
+    }
+
+    /// Counts what has come; false: there is no room for it.
+    fn add(&self, bytes: usize) -> bool {
+        let Share { bytes: held, reading } = &*self.0;
+        held.fetch_add(bytes, Ordering::Relaxed);
+        reading.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= reading.maximum
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.reading.bytes.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
     }
 }
 
 // === impl Metered ===
 
 impl<B> Metered<B> {
-    /// Counts what has come; false: there is no room for it.
-    fn hold(&mut self, bytes: usize) -> bool {
-        self.held += bytes;
-        self.reading.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.reading.maximum
-    }
-
     /// The first poll that finds nothing starts the clock: most requests are there at once.
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.is_stream && self.held.is_empty() {
+            self.alarm = None;
+            return false;
+        }
         self.alarm.get_or_insert_with(|| Box::pin(sleep(READING_TIME))).as_mut().poll(cx).is_ready()
     }
 }
@@ -81,7 +127,7 @@ where
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
-                if self.hold(bytes) {
+                if self.held.add(bytes) {
                     Poll::Ready(Some(Ok(frame)))
                 } else {
                     Poll::Ready(Some(Err(Status::resource_exhausted(FULL).into())))
@@ -103,12 +149,6 @@ where
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-impl<B> Drop for Metered<B> {
-    fn drop(&mut self) {
-        self.reading.bytes.fetch_sub(self.held, Ordering::Relaxed);
     }
 }
 

@@ -33,7 +33,7 @@ use tonic::{
 
 use crate::{
     api::{
-        Ask, deadline,
+        Ask, deadline, exchange,
         flaws::Flaws,
         intake::{READING_BYTES_MAX, Reading},
         lease::Leases,
@@ -59,7 +59,8 @@ pub(crate) type Guest = tower::util::BoxCloneSyncService<Request<Body>, Response
 /// All services behind one port. Cheap to clone.
 pub(crate) struct Edge<A: Ask> {
     leases: LeaseServiceServer<Leases<A>>,
-    sessions: SessionServiceServer<Sessions>,
+    sessions: SessionServiceServer<Sessions<A>>,
+    track: A,
     guests: Arc<[(String, Guest)]>,
     metrics: Arc<Metrics>,
     calls: Arc<Calls>,
@@ -70,6 +71,7 @@ pub(crate) struct Edge<A: Ask> {
 #[derive(Debug, Default)]
 pub(crate) struct Calls {
     closed: AtomicBool,
+    closing: Notify,
     count: AtomicUsize,
     changed: Notify,
 }
@@ -90,7 +92,7 @@ enum Stage {
     Asked(BoxFuture<Response<Body>, Infallible>),
 }
 
-struct Counted {
+pub(crate) struct Counted {
     calls: Arc<Calls>,
     metrics: Arc<Metrics>,
 }
@@ -107,12 +109,13 @@ impl<A: Ask> Edge<A> {
     ) -> Self {
         let guests = guests.into_iter().map(|(name, guest)| (format!("/{name}/"), guest)).collect();
         Self {
-            leases: LeaseServiceServer::new(Leases::new(track, metrics.clone()))
+            leases: LeaseServiceServer::new(Leases::new(track.clone(), metrics.clone()))
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
-            sessions: SessionServiceServer::new(Sessions::new(metrics.clone()))
+            sessions: SessionServiceServer::new(Sessions::new(track.clone(), metrics.clone()))
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            track,
             guests,
             metrics,
             calls,
@@ -170,6 +173,10 @@ impl<A: Ask> Edge<A> {
         B::Error: Into<StdError> + Send + 'static,
     {
         let path = request.uri().path();
+        if path == exchange::PATH {
+            let Self { track, metrics, calls, reading, .. } = self;
+            return Stage::Asked(exchange::answer(track, metrics, calls, reading, request));
+        }
         let ours = |service: &str| {
             path.strip_prefix('/')?.strip_prefix(service)?.strip_prefix('/').map(Method::from_name)
         };
@@ -179,7 +186,7 @@ impl<A: Ask> Edge<A> {
                 self.leases.clone().call(request.map(|body| self.reading.meter(body))),
             );
         }
-        if let Some(method) = ours(<SessionServiceServer<Sessions> as NamedService>::NAME) {
+        if let Some(method) = ours(<SessionServiceServer<Sessions<A>> as NamedService>::NAME) {
             self.metrics.requested(method);
             return Stage::Asked(
                 self.sessions.clone().call(request.map(|body| self.reading.meter(body))),
@@ -201,6 +208,7 @@ impl<A: Ask> Clone for Edge<A> {
         Self {
             leases: self.leases.clone(),
             sessions: self.sessions.clone(),
+            track: self.track.clone(),
             guests: self.guests.clone(),
             metrics: self.metrics.clone(),
             calls: self.calls.clone(),
@@ -298,6 +306,20 @@ impl Calls {
     /// From now on every new call is refused with SHUTTING_DOWN.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        self.closing.notify_waiters();
+    }
+
+    /// Resolves when that has been said.
+    pub(crate) async fn closing(&self) {
+        loop {
+            let mut closing = std::pin::pin!(self.closing.notified());
+            // Whoever is enabled hears what is said after the look.
+            closing.as_mut().enable();
+            if self.closed.load(Ordering::Acquire) {
+                return;
+            }
+            closing.await;
+        }
     }
 
     /// Resolves when no call is being answered.
@@ -313,7 +335,7 @@ impl Calls {
 }
 
 impl Counted {
-    fn new(calls: &Arc<Calls>, metrics: &Arc<Metrics>) -> Self {
+    pub(crate) fn new(calls: &Arc<Calls>, metrics: &Arc<Metrics>) -> Self {
         calls.count.fetch_add(1, Ordering::AcqRel);
         metrics.in_flight.increment(1.0);
         Self { calls: calls.clone(), metrics: metrics.clone() }

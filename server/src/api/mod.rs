@@ -7,6 +7,7 @@ pub(crate) mod accept;
 pub(crate) mod deadline;
 pub(crate) mod decode;
 pub(crate) mod encode;
+pub(crate) mod exchange;
 pub(crate) mod flaws;
 pub(crate) mod guests;
 pub(crate) mod identity;

@@ -5,7 +5,7 @@
 
 use prost::Message;
 use singletrack_core::{
-    refusal::{Cap, Held, LeaseEnd, Refusal, StaleFence},
+    refusal::{Cap, Held, LeaseEnd, Refusal, SessionEnd, StaleFence},
     types::{Mode, Token},
 };
 use singletrack_proto::{
@@ -84,6 +84,7 @@ pub(crate) fn machine(refusal: &Refusal) -> v1::Refusal {
             "the token is not that of this lease".into(),
             "send the lease_id and the token of one and the same grant",
         ),
+        Refusal::SessionLost { end } => session_lost(*end),
         Refusal::Held(held) => held_by(held, false),
         Refusal::StillWaiting(held) => held_by(held, true),
         Refusal::Quota { cap, maximum } => quota(*cap, *maximum),
@@ -197,6 +198,7 @@ pub(crate) fn reason(refusal: &Refusal) -> Reason {
         Refusal::NotFound => Reason::NotFound,
         Refusal::LeaseLost { .. } => Reason::LeaseLost,
         Refusal::NotHolder => Reason::NotHolder,
+        Refusal::SessionLost { .. } => Reason::SessionLost,
         Refusal::Held(_) => Reason::Held,
         Refusal::StillWaiting(_) => Reason::StillWaiting,
         Refusal::Quota { .. } => Reason::Quota,
@@ -292,19 +294,53 @@ fn stale_fence(stale: &StaleFence) -> v1::Refusal {
 }
 
 fn lease_lost(end: LeaseEnd, token: Token) -> v1::Refusal {
-    let (wire, how) = match end {
-        LeaseEnd::Released => (v1::LeaseEnd::Released, "was released"),
-        LeaseEnd::Expired => (v1::LeaseEnd::Expired, "expired without renewal"),
-        LeaseEnd::Forced => (v1::LeaseEnd::Forced, "was taken away by an administrator"),
+    let how = match end {
+        LeaseEnd::Released => "was released",
+        LeaseEnd::Expired => "expired without renewal",
+        LeaseEnd::Forced => "was taken away by an administrator",
     };
     let mut refusal = new(
         Reason::LeaseLost,
         format!("the lease with token {token} {how}"),
         "stop what the lease protected; if it is still wanted, acquire it with a new request_id",
     );
-    refusal.detail =
-        Some(Detail::LeaseLost(v1::LeaseLostDetail { end: wire.into(), token: token.0 }));
+    refusal.detail = Some(Detail::LeaseLost(lease_end(end, token)));
     refusal
+}
+
+/// How a lease ended.
+pub(crate) fn lease_end(end: LeaseEnd, token: Token) -> v1::LeaseLostDetail {
+    let end = match end {
+        LeaseEnd::Released => v1::LeaseEnd::Released,
+        LeaseEnd::Expired => v1::LeaseEnd::Expired,
+        LeaseEnd::Forced => v1::LeaseEnd::Forced,
+    };
+    v1::LeaseLostDetail { end: end.into(), token: token.0 }
+}
+
+fn session_lost(end: Option<SessionEnd>) -> v1::Refusal {
+    let message = match end {
+        None => "the session is not known: it ended long ago, or never was",
+        Some(SessionEnd::Closed) => "the session was closed",
+        Some(SessionEnd::Expired) => "the session was not kept alive and has ended",
+    };
+    let mut refusal = new(
+        Reason::SessionLost,
+        message.into(),
+        "open a new session; all that was taken under this one is gone, so stop what it protected",
+    );
+    refusal.detail = Some(Detail::SessionLost(session_end(end)));
+    refusal
+}
+
+/// How a session ended; `None`: nobody knows.
+pub(crate) fn session_end(end: Option<SessionEnd>) -> v1::SessionLostDetail {
+    let end = match end {
+        None => v1::SessionEnd::Unspecified,
+        Some(SessionEnd::Closed) => v1::SessionEnd::Closed,
+        Some(SessionEnd::Expired) => v1::SessionEnd::Expired,
+    };
+    v1::SessionLostDetail { end: end.into() }
 }
 
 fn quota(cap: Cap, maximum: u64) -> v1::Refusal {
@@ -312,6 +348,7 @@ fn quota(cap: Cap, maximum: u64) -> v1::Refusal {
         Cap::Namespaces => "namespaces",
         Cap::Leases => "leases per namespace",
         Cap::Waiters => "waiters per namespace",
+        Cap::Sessions => "sessions per namespace",
         Cap::Bytes => "bytes per namespace",
         Cap::Memory => "bytes of replay memory",
     };
@@ -343,7 +380,13 @@ fn bounded(mut refusal: v1::Refusal) -> v1::Refusal {
         let cut = match &mut refusal.detail {
             Some(Detail::Held(held)) => held.holders.pop().is_some(),
             Some(Detail::Malformed(malformed)) => malformed.violations.pop().is_some(),
-            Some(Detail::StaleFence(_) | Detail::LeaseLost(_) | Detail::Limit(_)) | None => false,
+            Some(
+                Detail::StaleFence(_)
+                | Detail::LeaseLost(_)
+                | Detail::Limit(_)
+                | Detail::SessionLost(_),
+            )
+            | None => false,
         };
         if !cut {
             refusal.detail = None;

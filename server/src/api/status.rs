@@ -45,8 +45,13 @@ pub(crate) fn of_flaws(flaws: &Flaws, metrics: &Metrics) -> Status {
 /// Of our own code every refusal has details, so a code that comes without is tonic's, and
 /// says what became of the request before it reached us.
 pub(crate) fn of_foreign(code: Code, message: &str, metrics: &Metrics) -> Status {
+    of(foreign_refusal(code, message), metrics)
+}
+
+/// The same, as a refusal.
+pub(crate) fn foreign_refusal(code: Code, message: &str) -> v1::Refusal {
     let whole = format_args!("");
-    let refusal = match code {
+    match code {
         Code::Unimplemented => refuse::unimplemented(message),
         Code::ResourceExhausted if message == intake::FULL => {
             refuse::overloaded(intake::FULL, intake::READING_BYTES_MAX as u64, READING_RETRY_MS)
@@ -57,10 +62,7 @@ pub(crate) fn of_foreign(code: Code, message: &str, metrics: &Metrics) -> Status
             refuse::flawed(&Flaws::too_large(whole, limit))
         }
         // Bytes that are no message: a wrong flag, a missing end, bad UTF-8.
-        Code::Internal | Code::InvalidArgument | Code::DataLoss => {
-            let found = format!("one whole message is expected, found something else: {message}");
-            refuse::flawed(&Flaws::of(format_args!("{}", undecodable_field(message)), found))
-        }
+        Code::Internal | Code::InvalidArgument | Code::DataLoss => unreadable(message),
         // The stream or its connection broke while the request was read: nobody is left to
         // read this, and nothing is wrong here.
         Code::Cancelled | Code::Unknown | Code::Unavailable => {
@@ -74,8 +76,13 @@ pub(crate) fn of_foreign(code: Code, message: &str, metrics: &Metrics) -> Status
         | Code::FailedPrecondition
         | Code::Aborted
         | Code::Unauthenticated => refuse::internal(message),
-    };
-    of(refusal, metrics)
+    }
+}
+
+/// The refusal of bytes that are no message.
+pub(crate) fn unreadable(message: &str) -> v1::Refusal {
+    let found = format!("one whole message is expected, found something else: {message}");
+    refuse::flawed(&Flaws::of(format_args!("{}", undecodable_field(message)), found))
 }
 
 /// The path of the field whose bytes could not be decoded, as far as the decoder says: it names
@@ -152,6 +159,7 @@ fn error_info(reason: Reason, refusal: &v1::Refusal) -> pb::ErrorInfo {
             }
         }
         Some(Detail::LeaseLost(lost)) => say("token", &lost.token),
+        Some(Detail::SessionLost(lost)) => say("end", &lost.end().as_str_name()),
         Some(Detail::Limit(limit)) => {
             say("limit", &limit.limit);
             say("maximum", &limit.maximum);

@@ -14,6 +14,8 @@ pub struct TrackMeters {
     pub leases: Gauge,
     /// Waiters.
     pub waiters: Gauge,
+    /// Sessions, ended ones that are remembered included.
+    pub sessions: Gauge,
     /// Bytes of replay memory.
     pub replay_memory_bytes: Gauge,
     /// Leases that ran out.
@@ -32,6 +34,7 @@ impl Default for TrackMeters {
             queue_depth: Gauge::noop(),
             leases: Gauge::noop(),
             waiters: Gauge::noop(),
+            sessions: Gauge::noop(),
             replay_memory_bytes: Gauge::noop(),
             expiries: Counter::noop(),
             stalls: Counter::noop(),
@@ -52,6 +55,7 @@ impl TrackMeters {
         self.queue_depth.set(float(queued));
         self.leases.set(float(state.lease_count()));
         self.waiters.set(float(state.waiter_count()));
+        self.sessions.set(float(state.session_count()));
         self.replay_memory_bytes.set(float(usize::try_from(state.memory().bytes()).unwrap_or(0)));
     }
 }
