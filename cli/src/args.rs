@@ -1,6 +1,6 @@
 //! What can be said on the command line. Owns names, defaults and help; does nothing.
 
-use std::time::Duration;
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -17,6 +17,8 @@ Exit codes:
   74  output or the server's store failed
   75  try again later: overloaded, a quota is reached, not serving
   76  outcome unknown: the call may have happened; repeat it with its request id
+  91  lock: the lease was not acquired, the command was not run
+  92  lock: the lease was lost, the command was stopped
   78  the server's configuration is not legal
  130  interrupted";
 
@@ -45,6 +47,18 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: LeaseCommand,
     },
+    /// Run a command while holding a lease
+    #[command(after_help = EXIT_CODES)]
+    Lock {
+        #[command(flatten)]
+        client: ClientArgs,
+        #[command(flatten)]
+        args: LockArgs,
+    },
+    /// Make a race visible, and what cures it
+    Race(RaceArgs),
+    /// Measure a server
+    Bench(BenchArgs),
     /// Print a script that completes this command in a shell
     Completions {
         /// Which shell
@@ -162,6 +176,133 @@ pub(crate) struct AcquireArgs {
     /// Only if this token is still current on that resource; may be repeated
     #[arg(long = "fence", value_name = "RESOURCE=TOKEN", value_parser = parse_fence)]
     pub(crate) fences: Vec<Fence>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LockArgs {
+    /// What to hold: a /-path, such as repository/main. One, as yet
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+
+    /// How long the lease lasts without renewal: 1s to 24h. It is renewed all the time
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
+    pub(crate) ttl: Duration,
+
+    /// How long to wait for the lease
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse)]
+    pub(crate) wait: Duration,
+
+    /// Share the resource with other shared leases
+    #[arg(long)]
+    pub(crate) shared: bool,
+
+    /// Who asks, shown to others [default: USER@HOST]
+    #[arg(long, value_name = "NAME", env = "SINGLETRACK_HOLDER")]
+    pub(crate) holder: Option<String>,
+
+    /// What to run, with its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RaceArgs {
+    /// Which race
+    #[arg(value_enum, default_value_t = Scenario::Counter)]
+    pub(crate) scenario: Scenario,
+
+    /// With which cure [default: all of them, one after the other]
+    #[arg(long, value_enum)]
+    pub(crate) cure: Option<Cure>,
+
+    /// Agents that race each other
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=1_000))]
+    pub(crate) agents: u32,
+
+    /// What each of them does so many times
+    #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) times: u32,
+
+    /// Against this server [default: one of its own, in memory]
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+
+    /// How to print results and errors
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+}
+
+/// A race.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// Agents increment one counter by reading it and writing it back
+    Counter,
+}
+
+/// What is done about a race.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Cure {
+    /// Nothing
+    None,
+    /// Each holds a lease while it reads and writes
+    Lease,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BenchArgs {
+    /// What to do all the time
+    #[arg(value_enum)]
+    pub(crate) workload: Workload,
+
+    /// How calls travel
+    #[arg(long, value_enum, default_value_t = BenchTransport::Session)]
+    pub(crate) transport: BenchTransport,
+
+    /// Cycles under way at once, over all connections
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) inflight: u32,
+
+    /// Connections
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) connections: u32,
+
+    /// How long to measure, after a warm-up of a second
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) seconds: u64,
+
+    /// Against this server [default: one of its own, with an empty data folder]
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+
+    /// Where the data folder of its own server is made [default: the folder for temporary files]
+    #[arg(long, value_name = "DIR", conflicts_with = "server")]
+    pub(crate) data_dir: Option<PathBuf>,
+
+    /// Write what was called and answered, as JSON lines (docs/history-format.md)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) history: Option<PathBuf>,
+
+    /// How to print results and errors
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+}
+
+/// What a benchmark does all the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Workload {
+    /// Asks for an answer: the ceiling of everything else
+    Ping,
+    /// Takes a free lease and gives it back
+    Lock,
+}
+
+/// How the calls of a benchmark travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchTransport {
+    /// Unary calls
+    Unary,
+    /// The stream of a session
+    Session,
 }
 
 #[derive(Args, Debug)]

@@ -29,6 +29,8 @@ pub(crate) enum Exit {
     Io = 74,
     TryAgain = 75,
     OutcomeUnknown = 76,
+    NotAcquired = 91,
+    Lost = 92,
     Interrupted = 130,
 }
 
@@ -42,6 +44,8 @@ pub(crate) enum Failure {
     Said { exit: Exit, message: String, next_step: String },
     /// The answer is printed and means no, as with a stale token.
     Shown(Exit),
+    /// The command that was run for the person ended with this code, which is passed on.
+    Child(u8),
     /// Standard output could not be written.
     Output(io::Error),
     /// The person pressed Ctrl-C.
@@ -63,7 +67,7 @@ pub(crate) enum Effect {
 
 impl Exit {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Ok,
         Self::Refused,
         Self::Usage,
@@ -72,6 +76,8 @@ impl Exit {
         Self::Io,
         Self::TryAgain,
         Self::OutcomeUnknown,
+        Self::NotAcquired,
+        Self::Lost,
         Self::Interrupted,
     ];
 
@@ -107,6 +113,7 @@ impl Exit {
             | Reason::StaleFence
             | Reason::LeaseLost
             | Reason::NotHolder
+            | Reason::SessionLost
             | Reason::RequestIdReused
             | Reason::NotFound => Self::Refused,
             Reason::Malformed | Reason::TooLarge => Self::Usage,
@@ -137,6 +144,15 @@ impl From<Exit> for ExitCode {
 // === impl Failure ===
 
 impl Failure {
+    /// The system gives no runtime.
+    pub(crate) fn no_runtime(error: &io::Error) -> Self {
+        Self::Said {
+            exit: Exit::Internal,
+            message: format!("expected a runtime, found: {error}"),
+            next_step: "check the limits of this process".to_owned(),
+        }
+    }
+
     /// For `map_err` on a call that changes nothing.
     pub(crate) fn read(error: Error) -> Self {
         Self::Call { error, effect: Effect::Reads, advice: None }
@@ -160,8 +176,22 @@ impl Failure {
         Self::Call { error, effect: Effect::Writes, advice: None }
     }
 
-    pub(crate) fn exit(&self) -> Exit {
+    /// What the process ends with.
+    pub(crate) fn code(&self) -> ExitCode {
         match self {
+            Self::Child(code) => ExitCode::from(*code),
+            Self::Call { .. }
+            | Self::Said { .. }
+            | Self::Shown(_)
+            | Self::Output(_)
+            | Self::Interrupted { .. }
+            | Self::NotAbandoned { .. } => self.exit().into(),
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Child(_) => Exit::Refused,
             Self::Call { error, effect, .. } => Exit::of(error, *effect),
             Self::Said { exit, .. } | Self::Shown(exit) => *exit,
             // Whoever reads has seen enough, as with `| head`.
@@ -176,7 +206,7 @@ impl Failure {
     pub(crate) fn report(&self, format: Format) {
         let mut out = io::stderr().lock();
         let _ = match (self, format) {
-            (Self::Shown(_), _) => Ok(()),
+            (Self::Shown(_) | Self::Child(_), _) => Ok(()),
             (Self::Output(error), _) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             (_, Format::Table) => self.write_words(&mut out),
             (_, Format::Json) => writeln!(out, "{}", self.to_json()),
@@ -190,7 +220,7 @@ impl Failure {
                 writeln!(out, "error: {}", clean(message))?;
                 writeln!(out, "  next: {}", clean(next_step))
             }
-            Self::Shown(_) => Ok(()),
+            Self::Shown(_) | Self::Child(_) => Ok(()),
             Self::Output(error) => writeln!(out, "error: could not write the output: {error}"),
             Self::Interrupted { message } => writeln!(out, "interrupted: {message}"),
             Self::NotAbandoned { error, request_id } => {
@@ -210,7 +240,7 @@ impl Failure {
             Self::Said { message, next_step, .. } => json!({ "error": {
                 "message": message, "next_step": next_step, "exit_code": exit_code,
             }}),
-            Self::Shown(_) => Value::Null,
+            Self::Shown(_) | Self::Child(_) => Value::Null,
             Self::Output(error) => json!({ "error": {
                 "message": error.to_string(), "exit_code": exit_code,
             }}),

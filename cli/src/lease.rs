@@ -115,7 +115,7 @@ async fn give_up(client: &Client, args: &AcquireArgs, request_id: &str) -> Failu
 }
 
 /// The same for each command of one person on one machine, so that a repeated call is the same.
-fn default_holder() -> String {
+pub(crate) fn default_holder() -> String {
     let user = ["USER", "LOGNAME", "USERNAME"]
         .into_iter()
         .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));

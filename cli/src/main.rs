@@ -4,10 +4,14 @@
 //! the client crate; none speaks gRPC itself.
 
 mod args;
+mod bench;
 mod duration;
 mod exit;
 mod lease;
+mod lock;
 mod output;
+mod own_server;
+mod race;
 mod serve;
 mod status;
 
@@ -17,7 +21,7 @@ use std::{
 };
 
 use clap::{CommandFactory as _, Parser as _};
-use singletrack::Client;
+use singletrack::{Client, Transport};
 
 use crate::{
     args::{Cli, ClientArgs, Command, LeaseCommand},
@@ -38,6 +42,9 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Status { client } => run_client(&client, None),
         Command::Lease { client, command } => run_client(&client, Some(&command)),
+        Command::Lock { client, args } => lock::run(&client, &args),
+        Command::Race(args) => race::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Completions { shell } => {
             // Into memory first: the generator would panic at a closed pipe.
             let mut script = Vec::new();
@@ -52,15 +59,13 @@ fn main() -> ExitCode {
 fn run_client(args: &ClientArgs, command: Option<&LeaseCommand>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
-        Err(error) => Err(Failure::Said {
-            exit: Exit::Internal,
-            message: format!("expected a runtime, found: {error}"),
-            next_step: "check the limits of this process".to_owned(),
-        }),
+        Err(error) => Err(Failure::no_runtime(&error)),
         Ok(runtime) => runtime.block_on(async {
             let client = Client::builder(&args.server)
                 .namespace(&args.namespace)
                 .timeout(args.timeout)
+                .transport(Transport::Unary)
+                .retries(false)
                 .build()
                 .map_err(Failure::read)?;
             match command {
@@ -72,12 +77,12 @@ fn run_client(args: &ClientArgs, command: Option<&LeaseCommand>) -> ExitCode {
     end(result, args.output)
 }
 
-fn end(result: Result<(), Failure>, format: args::Format) -> ExitCode {
+pub(crate) fn end(result: Result<(), Failure>, format: args::Format) -> ExitCode {
     match result {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => {
             failure.report(format);
-            failure.exit().into()
+            failure.code()
         }
     }
 }

@@ -161,6 +161,29 @@ impl Error {
         Self::plain(Origin::Transport, Code::Internal, Retry::No, true, message, next_step)
     }
 
+    /// An earlier attempt of the same call may have happened, whatever became of this one.
+    pub(crate) fn or_earlier(mut self, happened: bool) -> Self {
+        if happened && !self.inner.may_have_happened {
+            self.inner.may_have_happened = true;
+            if self.inner.retry == Retry::Yes {
+                self.inner.retry = Retry::SameRequestId;
+            }
+        }
+        self
+    }
+
+    /// The session went away under a call that may or may not have happened.
+    pub(crate) fn session_gone(message: impl Into<String>) -> Self {
+        let next_step = "look at what the call was to change before you do it again";
+        let (code, retry) = (Code::FailedPrecondition, Retry::No);
+        Self::plain(Origin::Transport, code, retry, true, message, next_step)
+    }
+
+    /// A lease or a session that the server says is lost.
+    pub(crate) fn lost(refusal: v1::Refusal) -> Self {
+        Self::from_refusal(refusal)
+    }
+
     /// The time limit of the call passed here.
     pub(crate) fn deadline_passed() -> Self {
         let mut error = Self::plain(

@@ -45,6 +45,12 @@ pub enum Facts {
         /// The token it had.
         token: u64,
     },
+    /// How the session ended: with `SESSION_LOST`.
+    #[non_exhaustive]
+    SessionLost {
+        /// How it ended.
+        end: SessionEnd,
+    },
     /// The fields that were not legal: with `MALFORMED` and `TOO_LARGE`.
     #[non_exhaustive]
     Malformed {
@@ -89,6 +95,18 @@ pub enum LeaseEnd {
     Unknown,
 }
 
+/// How a session came to an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SessionEnd {
+    /// Its owner closed it.
+    Closed,
+    /// It was not kept alive in time.
+    Expired,
+    /// Not known, or in a way this version doesn't know.
+    Unknown,
+}
+
 /// One field that was not legal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -121,6 +139,9 @@ impl Facts {
             Detail::LeaseLost(lost) => {
                 Self::LeaseLost { end: LeaseEnd::from_wire(lost.end()), token: lost.token }
             }
+            Detail::SessionLost(lost) => {
+                Self::SessionLost { end: SessionEnd::from_wire(lost.end()) }
+            }
             Detail::Malformed(malformed) => Self::Malformed {
                 violations: malformed
                     .violations
@@ -132,6 +153,28 @@ impl Facts {
                     .collect(),
             },
             Detail::Limit(limit) => Self::Limit { limit: limit.limit, maximum: limit.maximum },
+        }
+    }
+}
+
+// === impl SessionEnd ===
+
+impl SessionEnd {
+    /// The name on the wire, without its prefix.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "CLOSED",
+            Self::Expired => "EXPIRED",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+
+    const fn from_wire(end: v1::SessionEnd) -> Self {
+        match end {
+            v1::SessionEnd::Closed => Self::Closed,
+            v1::SessionEnd::Expired => Self::Expired,
+            v1::SessionEnd::Unspecified => Self::Unknown,
         }
     }
 }

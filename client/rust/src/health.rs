@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use singletrack_proto::v1::{PingRequest, session_service_client::SessionServiceClient};
+use singletrack_proto::v1::{PingRequest, operation::Operation};
 use tokio::time::Instant;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -42,9 +42,17 @@ impl Client {
     /// What every call may meet.
     pub async fn ping(&self) -> Result<Duration, Error> {
         let sent = Instant::now();
-        let request = self.request(PingRequest::default(), self.timeout());
-        let mut stub = SessionServiceClient::new(self.channel());
-        self.finish(self.timeout(), stub.ping(request)).await?;
+        self.call(Operation::Ping(PingRequest::default())).await?;
+        Ok(sent.elapsed())
+    }
+
+    /// As [`Client::ping`], there and back with a payload of at most 4,096 bytes.
+    ///
+    /// # Errors
+    /// `TOO_LARGE`, and what every call may meet.
+    pub async fn ping_with(&self, payload: Vec<u8>) -> Result<Duration, Error> {
+        let sent = Instant::now();
+        self.call(Operation::Ping(PingRequest { payload: payload.into() })).await?;
         Ok(sent.elapsed())
     }
 

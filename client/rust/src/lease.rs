@@ -1,19 +1,14 @@
-//! The calls of the lease service and their results. Owns one method for each; mints the
-//! request id where a call needs one; sends every call once.
+//! The calls of the lease service and their results. Owns one method for each; how it travels
+//! and how often is `retry`'s.
 
 use std::time::Duration;
 
-use singletrack_proto::v1::{self, lease_service_client::LeaseServiceClient};
-use tonic::transport::Channel;
+use singletrack_proto::v1::{self, operation::Operation, operation_reply::Reply};
 
 use crate::{
-    Acquire, Client, Error, ForceRelease, List, Mode, Release, Renewal,
+    Acquire, Client, Error, ForceRelease, List, Mode, Release, Renewal, Transport,
     facts::{present_text, present_token},
-    request_id::new_request_id,
 };
-
-/// The server ends a wait 250 ms before the deadline; the way back takes time too.
-const WAIT_MARGIN: Duration = Duration::from_secs(1);
 
 /// A lease that this caller holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,18 +138,15 @@ impl Client {
     /// `CANCELLED_WAIT`, `STALE_FENCE`, `LEASE_LOST` (a replay of a grant that has ended),
     /// `REQUEST_ID_REUSED`, `REQUEST_ID_FORGOTTEN`, `QUOTA`, and what every call may meet.
     pub async fn acquire(&self, wish: Acquire) -> Result<Lease, Error> {
-        let request_id = given_or_minted(wish.request_id.clone())?;
+        if wish.is_bound() && self.transport() == Transport::Unary {
+            return Err(Error::usage(
+                "expected a client with a session for a lease that lives with one",
+                "build the client with another transport, or give the lease a ttl",
+            ));
+        }
         let (resource, holder) = (wish.resource.clone(), wish.holder.clone());
-        // The deadline lies beyond the wait, so that the server answers first.
-        let deadline = match wish.effective_wait() {
-            Duration::ZERO => self.timeout(),
-            wait => wait.saturating_add(self.timeout().max(WAIT_MARGIN)),
-        };
-        let request = self.request(wish.into_wire(request_id.clone()), deadline);
-        let reply = self
-            .finish(deadline, self.leases().acquire_lease(request))
-            .await
-            .map_err(|error| error.sent_as(&request_id))?;
+        let answered = self.call(Operation::AcquireLease(wish.into_wire())).await?;
+        let Reply::AcquireLease(reply) = answered.reply else { return Err(mismatch()) };
         Ok(Lease {
             resource,
             holder,
@@ -163,7 +155,7 @@ impl Client {
             remaining: Duration::from_millis(reply.remaining_ms),
             waited: Duration::from_millis(reply.waited_ms),
             replayed: reply.replayed,
-            request_id,
+            request_id: answered.request_id,
         })
     }
 
@@ -174,8 +166,8 @@ impl Client {
     /// `REQUEST_ID_REUSED` when that id was not an acquire, and what every call may meet.
     pub async fn abandon(&self, request_id: impl Into<String>) -> Result<Abandoned, Error> {
         let message = v1::AbandonLeaseRequest { abandoned_request_id: request_id.into() };
-        let request = self.request(message, self.timeout());
-        let reply = self.finish(self.timeout(), self.leases().abandon_lease(request)).await?;
+        let answered = self.call(Operation::AbandonLease(message)).await?;
+        let Reply::AbandonLease(reply) = answered.reply else { return Err(mismatch()) };
         Ok(match reply.state() {
             v1::AbandonedState::Unspecified => Abandoned::Other,
             v1::AbandonedState::Nothing => Abandoned::Nothing,
@@ -197,8 +189,9 @@ impl Client {
     ) -> Result<Vec<Result<Renewed, Error>>, Error> {
         let renewals: Vec<_> = renewals.into_iter().map(Renewal::into_wire).collect();
         let expected = renewals.len();
-        let request = self.request(v1::RenewLeasesRequest { renewals }, self.timeout());
-        let reply = self.finish(self.timeout(), self.leases().renew_leases(request)).await?;
+        let message = v1::RenewLeasesRequest { renewals };
+        let answered = self.call(Operation::RenewLeases(message)).await?;
+        let Reply::RenewLeases(reply) = answered.reply else { return Err(mismatch()) };
         if reply.results.len() != expected {
             return Err(Error::unreadable(format!(
                 "expected {expected} results of a renewal, found {}",
@@ -227,12 +220,8 @@ impl Client {
     /// `LEASE_LOST`, `NOT_HOLDER`, `NOT_FOUND`, `STALE_FENCE`, `REQUEST_ID_REUSED`,
     /// `REQUEST_ID_FORGOTTEN`, and what every call may meet.
     pub async fn release(&self, release: Release) -> Result<Released, Error> {
-        let request_id = given_or_minted(release.request_id.clone())?;
-        let request = self.request(release.into_wire(request_id.clone()), self.timeout());
-        let reply = self
-            .finish(self.timeout(), self.leases().release_lease(request))
-            .await
-            .map_err(|error| error.sent_as(&request_id))?;
+        let answered = self.call(Operation::ReleaseLease(release.into_wire())).await?;
+        let Reply::ReleaseLease(reply) = answered.reply else { return Err(mismatch()) };
         Ok(Released { replayed: reply.replayed })
     }
 
@@ -242,12 +231,8 @@ impl Client {
     /// `NOT_FOUND` when no live lease of that resource has that token, `STALE_FENCE`,
     /// `REQUEST_ID_REUSED`, `REQUEST_ID_FORGOTTEN`, and what every call may meet.
     pub async fn force_release(&self, release: ForceRelease) -> Result<ForceReleased, Error> {
-        let request_id = given_or_minted(release.request_id.clone())?;
-        let request = self.request(release.into_wire(request_id.clone()), self.timeout());
-        let reply = self
-            .finish(self.timeout(), self.leases().force_release_lease(request))
-            .await
-            .map_err(|error| error.sent_as(&request_id))?;
+        let answered = self.call(Operation::ForceReleaseLease(release.into_wire())).await?;
+        let Reply::ForceReleaseLease(reply) = answered.reply else { return Err(mismatch()) };
         Ok(ForceReleased { holder: reply.holder, replayed: reply.replayed })
     }
 }
@@ -284,8 +269,10 @@ impl Client {
     }
 
     async fn get_by(&self, key: v1::get_lease_request::Key) -> Result<v1::GetLeaseResponse, Error> {
-        let request = self.request(v1::GetLeaseRequest { key: Some(key) }, self.timeout());
-        self.finish(self.timeout(), self.leases().get_lease(request)).await
+        let message = v1::GetLeaseRequest { key: Some(key) };
+        let answered = self.call(Operation::GetLease(message)).await?;
+        let Reply::GetLease(reply) = answered.reply else { return Err(mismatch()) };
+        Ok(reply)
     }
 
     /// A page of the live leases of the namespace.
@@ -293,8 +280,8 @@ impl Client {
     /// # Errors
     /// What every call may meet.
     pub async fn list(&self, list: List) -> Result<Page, Error> {
-        let request = self.request(list.into_wire(), self.timeout());
-        let reply = self.finish(self.timeout(), self.leases().list_leases(request)).await?;
+        let answered = self.call(Operation::ListLeases(list.into_wire())).await?;
+        let Reply::ListLeases(reply) = answered.reply else { return Err(mismatch()) };
         Ok(Page {
             leases: infos_from_wire(reply.leases)?,
             next_page_token: present_text(reply.next_page_token),
@@ -333,8 +320,8 @@ impl Client {
     /// What every call may meet. A stale token is no error.
     pub async fn check(&self, resource: impl Into<String>, token: u64) -> Result<Check, Error> {
         let message = v1::CheckLeaseRequest { resource: resource.into(), token };
-        let request = self.request(message, self.timeout());
-        let reply = self.finish(self.timeout(), self.leases().check_lease(request)).await?;
+        let answered = self.call(Operation::CheckLease(message)).await?;
+        let Reply::CheckLease(reply) = answered.reply else { return Err(mismatch()) };
         Ok(Check {
             current: reply.current,
             current_token: present_token(reply.current_token),
@@ -342,16 +329,12 @@ impl Client {
             remaining: Duration::from_millis(reply.remaining_ms),
         })
     }
-
-    fn leases(&self) -> LeaseServiceClient<Channel> {
-        LeaseServiceClient::new(self.channel())
-    }
 }
 
 // === from the wire ===
 
-fn given_or_minted(request_id: Option<String>) -> Result<String, Error> {
-    request_id.map_or_else(new_request_id, Ok)
+fn mismatch() -> Error {
+    Error::unreadable("expected the answer to another call")
 }
 
 fn renewed_from_wire(result: v1::RenewLeaseResult) -> Result<Renewed, Error> {

@@ -43,20 +43,30 @@
 //! effect instead of a second one.
 
 mod client;
+mod clock;
 mod error;
 mod facts;
+mod handle;
 mod health;
 mod lease;
+mod life;
+mod op;
 mod request;
 mod request_id;
+mod retry;
+mod session;
 
-pub use client::{Builder, Client, DEFAULT_TIMEOUT, DEFAULT_URL, MAX_WAIT};
+pub use client::{
+    Builder, Client, DEFAULT_SESSION_TTL, DEFAULT_TIMEOUT, DEFAULT_URL, MAX_WAIT, Transport,
+};
 pub use error::Error;
-pub use facts::{Facts, FieldViolation, HeldBy, LeaseEnd};
+pub use facts::{Facts, FieldViolation, HeldBy, LeaseEnd, SessionEnd};
+pub use handle::{LeaseHandle, LeaseWish};
 pub use health::Health;
 pub use lease::{
     Abandoned, Check, ForceReleased, Holders, Lease, LeaseInfo, Page, Released, Renewed,
 };
-pub use request::{Acquire, ForceRelease, List, Mode, Release, Renewal};
+pub use life::HoldState;
+pub use request::{Acquire, Fence, ForceRelease, List, Mode, Release, Renewal};
 pub use request_id::new_request_id;
 pub use singletrack_proto::{Reason, Retry};

@@ -21,11 +21,11 @@ pub enum Mode {
 #[derive(Clone, Debug)]
 #[must_use = "a wish does nothing until it is sent"]
 pub struct Acquire {
-    pub(crate) request_id: Option<String>,
+    request_id: Option<String>,
     pub(crate) resource: String,
     pub(crate) holder: String,
     mode: Mode,
-    ttl: Option<Duration>,
+    life: Lives,
     wait: Duration,
     keep: Option<Duration>,
     priority: i32,
@@ -33,11 +33,30 @@ pub struct Acquire {
     age: Duration,
 }
 
+/// How long a lease is to last.
+#[derive(Clone, Copy, Debug)]
+enum Lives {
+    Ttl(Duration),
+    WithSession,
+}
+
+/// How long a lease lasts without renewal, unless the wish says otherwise.
+const DEFAULT_TTL: Duration = Duration::from_secs(30);
+
+/// "Only if this token is still current on this resource."
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// The resource.
+    pub resource: String,
+    /// The token.
+    pub token: u64,
+}
+
 /// A lease to give back: see [`crate::Client::release`].
 #[derive(Clone, Debug)]
 #[must_use = "nothing is released until this is sent"]
 pub struct Release {
-    pub(crate) request_id: Option<String>,
+    request_id: Option<String>,
     lease_id: String,
     token: u64,
     fences: Vec<(String, u64)>,
@@ -48,7 +67,7 @@ pub struct Release {
 #[derive(Clone, Debug)]
 #[must_use = "nothing is released until this is sent"]
 pub struct ForceRelease {
-    pub(crate) request_id: Option<String>,
+    request_id: Option<String>,
     resource: String,
     token: u64,
     fences: Vec<(String, u64)>,
@@ -84,7 +103,7 @@ impl Acquire {
             resource: resource.into(),
             holder: holder.into(),
             mode: Mode::Exclusive,
-            ttl: None,
+            life: Lives::Ttl(DEFAULT_TTL),
             wait: Duration::ZERO,
             keep: None,
             priority: 0,
@@ -95,8 +114,18 @@ impl Acquire {
 
     /// How long the lease lasts without renewal: 1 s to 24 h.
     pub const fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
+        self.life = Lives::Ttl(ttl);
         self
+    }
+
+    /// The lease lives as long as the client's session, whose keep-alive holds it.
+    pub const fn with_session(mut self) -> Self {
+        self.life = Lives::WithSession;
+        self
+    }
+
+    pub(crate) const fn is_bound(&self) -> bool {
+        matches!(self.life, Lives::WithSession)
     }
 
     /// How long this call may wait for the lease, at most [`crate::MAX_WAIT`] of it.
@@ -148,27 +177,37 @@ impl Acquire {
         self
     }
 
-    /// How long the answer may take because of the waiting.
-    pub(crate) fn effective_wait(&self) -> Duration {
-        self.wait.min(crate::MAX_WAIT)
-    }
-
-    pub(crate) fn into_wire(self, request_id: String) -> v1::AcquireLeaseRequest {
+    pub(crate) fn into_wire(self) -> v1::AcquireLeaseRequest {
         let mode = match self.mode {
             Mode::Exclusive => v1::LeaseMode::Exclusive,
             Mode::Shared => v1::LeaseMode::Shared,
         };
+        let ttl_ms = match self.life {
+            Lives::Ttl(ttl) => Some(milliseconds(ttl)),
+            Lives::WithSession => None,
+        };
         v1::AcquireLeaseRequest {
-            request_id,
+            request_id: self.request_id.unwrap_or_default(),
             holder: self.holder,
             targets: vec![v1::LeaseTarget { resource: self.resource, mode: mode.into() }],
-            ttl_ms: self.ttl.map(milliseconds),
+            ttl_ms,
             wait_ms: milliseconds(self.wait),
             keep_ms: self.keep.map(milliseconds),
             priority: self.priority,
             fences: wire_fences(self.fences),
             age_ms: milliseconds(self.age),
+            session_id: String::new(),
         }
+    }
+}
+
+// === impl Fence ===
+
+impl Fence {
+    /// Only if `token` is still current on `resource`.
+    #[must_use]
+    pub fn new(resource: impl Into<String>, token: u64) -> Self {
+        Self { resource: resource.into(), token }
     }
 }
 
@@ -209,9 +248,9 @@ impl Release {
         self
     }
 
-    pub(crate) fn into_wire(self, request_id: String) -> v1::ReleaseLeaseRequest {
+    pub(crate) fn into_wire(self) -> v1::ReleaseLeaseRequest {
         v1::ReleaseLeaseRequest {
-            request_id,
+            request_id: self.request_id.unwrap_or_default(),
             lease_id: self.lease_id,
             token: self.token,
             fences: wire_fences(self.fences),
@@ -252,9 +291,9 @@ impl ForceRelease {
         self
     }
 
-    pub(crate) fn into_wire(self, request_id: String) -> v1::ForceReleaseLeaseRequest {
+    pub(crate) fn into_wire(self) -> v1::ForceReleaseLeaseRequest {
         v1::ForceReleaseLeaseRequest {
-            request_id,
+            request_id: self.request_id.unwrap_or_default(),
             resource: self.resource,
             token: self.token,
             fences: wire_fences(self.fences),

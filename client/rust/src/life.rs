@@ -1,0 +1,157 @@
+//! What a holder may believe: held until a safe deadline, uncertain after it, lost by the server's
+//! word alone.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use crate::{Error, clock::Moment};
+
+/// Whether a lease may be believed to be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HoldState {
+    /// The server can't have given it to another yet.
+    Held,
+    /// The safe deadline has passed: it must not be acted upon. It is held again if the server
+    /// says so.
+    Uncertain,
+    /// The server says that it is lost.
+    Lost,
+}
+
+/// The life of a lease, or of a session.
+#[derive(Debug, Default)]
+pub(crate) struct Life {
+    /// The safe deadline, on the clock that runs through suspend.
+    until: AtomicU64,
+    lost: OnceLock<Error>,
+    changed: Notify,
+    /// The session that it lives with.
+    session: OnceLock<Arc<Life>>,
+}
+
+/// A safe deadline is looked at this often at least: the runtime's timers stand still while the
+/// machine sleeps.
+const LOOK: Duration = Duration::from_millis(500);
+
+// === impl Life ===
+
+impl Life {
+    /// From now on it lives with a session.
+    pub(crate) fn bind(&self, session: &Arc<Self>) {
+        // A lease is bound once; a replay binds it to the same one.
+        let _bound = self.session.set(Arc::clone(session));
+    }
+
+    /// It is held until this moment at least.
+    pub(crate) fn extend(&self, until: Moment) {
+        self.until.fetch_max(until.micros(), Ordering::AcqRel);
+        self.changed.notify_waiters();
+    }
+
+    /// It is lost, by the server's word.
+    pub(crate) fn lose(&self, error: Error) {
+        // The first word says why.
+        let _first = self.lost.set(error);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn lost(&self) -> Option<&Error> {
+        let session = self.session.get().and_then(|session| session.lost.get());
+        self.lost.get().or(session)
+    }
+
+    /// The safe deadline: its own or its session's, whichever is later.
+    pub(crate) fn until(&self) -> Moment {
+        let session = self.session.get().map_or(0, |life| life.until.load(Ordering::Acquire));
+        Moment::from_micros(self.until.load(Ordering::Acquire).max(session))
+    }
+
+    pub(crate) fn state(&self) -> HoldState {
+        if self.lost().is_some() {
+            HoldState::Lost
+        } else if self.until().left() > Duration::ZERO {
+            HoldState::Held
+        } else {
+            HoldState::Uncertain
+        }
+    }
+
+    /// Resolves when it is held no longer, as far as may be known here.
+    pub(crate) async fn not_held(&self) -> HoldState {
+        loop {
+            match self.state() {
+                HoldState::Held => {}
+                other => return other,
+            }
+            let look = self.until().left().min(LOOK);
+            let _or_sooner = tokio::time::timeout(look, self.change()).await;
+        }
+    }
+
+    /// Resolves when the server says that it is lost.
+    pub(crate) async fn loss(&self) -> Error {
+        loop {
+            if let Some(error) = self.lost() {
+                return error.clone();
+            }
+            let _or_sooner = tokio::time::timeout(LOOK, self.change()).await;
+        }
+    }
+
+    async fn change(&self) {
+        match self.session.get() {
+            None => self.changed.notified().await,
+            Some(session) => {
+                tokio::select! {
+                    () = self.changed.notified() => {}
+                    () = session.changed.notified() => {}
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lease_is_held_then_uncertain_and_held_again() {
+        let life = Life::default();
+        assert_eq!(life.state(), HoldState::Uncertain, "nothing is known yet");
+        life.extend(Moment::now().plus(Duration::from_millis(80)));
+        assert_eq!(life.state(), HoldState::Held);
+        assert_eq!(life.not_held().await, HoldState::Uncertain);
+        life.extend(Moment::now().plus(Duration::from_secs(60)));
+        assert_eq!(life.state(), HoldState::Held, "the server said so");
+    }
+
+    #[tokio::test]
+    async fn what_lives_with_a_session_is_lost_with_it() {
+        let (session, lease) = (Arc::new(Life::default()), Life::default());
+        lease.bind(&session);
+        session.extend(Moment::now().plus(Duration::from_secs(60)));
+        assert_eq!(lease.state(), HoldState::Held, "the session's keep-alive holds it");
+        session.lose(Error::session_gone("gone"));
+        assert_eq!(lease.not_held().await, HoldState::Lost);
+        assert_eq!(lease.loss().await.message(), "gone");
+        lease.extend(Moment::now().plus(Duration::from_secs(60)));
+        assert_eq!(lease.state(), HoldState::Lost, "lost stays lost");
+    }
+
+    #[test]
+    fn a_shorter_answer_takes_nothing_back() {
+        let life = Life::default();
+        let far = Moment::now().plus(Duration::from_secs(60));
+        life.extend(far);
+        life.extend(Moment::now());
+        assert_eq!(life.until(), far);
+    }
+}

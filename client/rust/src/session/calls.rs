@@ -1,0 +1,460 @@
+//! What is under way on a session: numbered, sent, answered or given up. Knows no socket.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use prost::Message as _;
+use singletrack_proto::{
+    Reason,
+    v1::{self, operation::Operation, operation_reply::Reply},
+};
+use tokio::time::Instant;
+
+use super::{Ask, acks::Acks};
+use crate::{
+    Error,
+    clock::{Moment, margin},
+    life::Life,
+    op,
+    retry::Answered,
+};
+
+/// Undecided operations of a stream, below what the server refuses.
+const UNDECIDED_MAX: usize = 1_000;
+/// Waiting operations of a stream, below what the server refuses.
+const PARKED_MAX: usize = 16_000;
+/// Bytes and operations of a frame.
+const FRAME_BYTES: usize = 512 << 10;
+const FRAME_OPERATIONS: usize = 512;
+/// How long what nobody waits for is tried.
+const QUIET_TIME: Duration = Duration::from_secs(10);
+/// Most waits given up in one frame.
+const CANCELS_MAX: usize = 4_096;
+
+/// A call with its number.
+pub(super) struct Pending {
+    pub(super) ask: Ask,
+    /// The last send, and the oldest that no answer followed.
+    pub(super) sent: Option<Moment>,
+    pub(super) oldest: Option<Moment>,
+    /// The frame of this stream that it was in.
+    frame: Option<u64>,
+    parked: bool,
+    cancelled: bool,
+    /// It waits in the queue to be sent.
+    queued: bool,
+    /// Ours: keep-alives and pages, which mean nothing on another stream.
+    inner: bool,
+}
+
+/// Everything under way on one session.
+pub(super) struct Calls {
+    pending: BTreeMap<u64, Pending>,
+    queue: VecDeque<u64>,
+    next: u64,
+    parked: usize,
+    pub(super) acks: Acks,
+    cancels: Vec<u64>,
+    /// Leases that somebody has a handle on; true: it lives with the session.
+    held: HashMap<String, (Weak<Life>, bool)>,
+    frames: u64,
+}
+
+/// What an answer was to, if it is the task's own.
+pub(super) enum Inner {
+    /// A keep-alive that was sent then.
+    Kept(Moment, u64),
+    /// A page of what the session holds.
+    Page(v1::ListSessionLeasesResponse),
+    /// It was refused.
+    Refused(Error),
+}
+
+// === impl Calls ===
+
+impl Calls {
+    pub(super) fn new() -> Self {
+        Self {
+            pending: BTreeMap::new(),
+            queue: VecDeque::new(),
+            next: 1,
+            parked: 0,
+            acks: Acks::new(),
+            cancels: Vec::new(),
+            held: HashMap::new(),
+            frames: 0,
+        }
+    }
+
+    /// There is room for further calls.
+    pub(super) fn has_room(&self) -> bool {
+        self.pending.len() - self.parked < UNDECIDED_MAX && self.parked < PARKED_MAX
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// There is something to send that doesn't wait for company.
+    pub(super) fn has_to_say(&self) -> bool {
+        !self.queue.is_empty() || !self.cancels.is_empty()
+    }
+
+    /// Takes a call on.
+    pub(super) fn add(&mut self, ask: Ask) {
+        self.number(ask, false);
+    }
+
+    /// Takes one of the task's own calls on.
+    pub(super) fn add_inner(&mut self, op: Operation) -> u64 {
+        let ends = Instant::now() + QUIET_TIME;
+        let ask = Ask { op, ends, patience: None, life: None, reply: None };
+        self.number(ask, true)
+    }
+
+    fn number(&mut self, ask: Ask, inner: bool) -> u64 {
+        let seq = self.next;
+        self.next += 1;
+        let parked = op::wait(&ask.op) > Duration::ZERO;
+        self.parked += usize::from(parked);
+        self.pending.insert(
+            seq,
+            Pending {
+                ask,
+                sent: None,
+                oldest: None,
+                frame: None,
+                parked,
+                cancelled: false,
+                queued: true,
+                inner,
+            },
+        );
+        self.queue.push_back(seq);
+        seq
+    }
+
+    fn remove(&mut self, seq: u64) -> Option<Pending> {
+        let pending = self.pending.remove(&seq)?;
+        self.parked -= usize::from(pending.parked);
+        Some(pending)
+    }
+
+    // === out ===
+
+    /// A new stream: what is not answered is sent again; of what nobody waits for any more only
+    /// the giving up.
+    pub(super) fn begin_stream(&mut self, session: &str) {
+        self.frames = 1;
+        self.acks.unsay();
+        self.cancels.clear();
+        self.queue.clear();
+        let seqs: Vec<u64> = self.pending.keys().copied().collect();
+        for seq in seqs {
+            let Some(pending) = self.pending.get_mut(&seq) else { continue };
+            let unwanted = pending.inner || (pending.is_unwanted() && pending.sent.is_some());
+            if !unwanted {
+                pending.queued = true;
+                pending.frame = None;
+                self.queue.push_back(seq);
+                continue;
+            }
+            let gone = self.remove(seq);
+            self.acks.finish(seq);
+            if gone.is_some_and(|gone| matches!(gone.ask.op, Operation::AcquireLease(_))) {
+                let abandoned_request_id = format!("{session}/{seq}");
+                let abandon = v1::AbandonLeaseRequest { abandoned_request_id };
+                self.add(quiet(Operation::AbandonLease(abandon)));
+            }
+        }
+    }
+
+    /// The next frame: queued operations, acknowledgements, cancellations.
+    pub(super) fn frame(&mut self) -> v1::ExchangeRequest {
+        let mut frame = v1::ExchangeRequest::default();
+        let (now, mut bytes) = (Moment::now(), 0);
+        while bytes < FRAME_BYTES && frame.operations.len() < FRAME_OPERATIONS {
+            let Some(seq) = self.queue.pop_front() else { break };
+            let Some(pending) = self.pending.get_mut(&seq).filter(|it| it.queued) else { continue };
+            let mut op = pending.ask.op.clone();
+            if let Some(oldest) = pending.oldest {
+                op::set_age(&mut op, oldest.ago());
+            }
+            pending.queued = false;
+            pending.sent = Some(now);
+            pending.oldest.get_or_insert(now);
+            pending.frame = Some(self.frames);
+            let operation = v1::Operation { seq, operation: Some(op) };
+            bytes += operation.encoded_len();
+            frame.operations.push(operation);
+        }
+        (frame.seen_below, frame.seen) = self.acks.take();
+        let most = self.cancels.len().min(CANCELS_MAX);
+        frame.cancel = self.cancels.drain(..most).collect();
+        self.frames += 1;
+        frame
+    }
+
+    // === in ===
+
+    /// Takes an answer; what it was to, if it is the task's own.
+    pub(super) fn answered(
+        &mut self,
+        session: &str,
+        life: &Arc<Life>,
+        reply: v1::OperationReply,
+    ) -> Option<Inner> {
+        let seq = reply.seq;
+        let pending = self.pending.get(&seq)?;
+        let sent = pending.sent.unwrap_or_else(Moment::now);
+        let result = match reply.reply {
+            Some(Reply::Refusal(refusal)) => Err(Error::from_refusal(refusal)),
+            Some(reply) => Ok(reply),
+            None => Err(Error::unreadable("expected a reply, found none")),
+        };
+        if pending.inner {
+            self.remove(seq);
+            self.acks.finish(seq);
+            return Some(match result {
+                Ok(Reply::KeepSessionAlive(kept)) => Inner::Kept(sent, kept.remaining_ms),
+                Ok(Reply::ListSessionLeases(page)) => Inner::Page(page),
+                Ok(_) => Inner::Refused(Error::unreadable("expected another reply")),
+                Err(error) => Inner::Refused(error),
+            });
+        }
+        if let Err(error) = &result
+            && self.goes_on(seq, error)
+        {
+            return None;
+        }
+        let pending = self.remove(seq)?;
+        let id = op::own_id(&pending.ask.op).unwrap_or_else(|| format!("{session}/{seq}"));
+        self.finish(seq, &result);
+        match result {
+            Ok(reply) => self.deliver(pending, life, Answered { reply, request_id: id, sent }),
+            Err(error) => tell(pending.ask, Err(error.sent_as(&id))).unwrap_or_default(),
+        }
+        None
+    }
+
+    /// The place in the queue is kept under this number while its caller may come back.
+    fn finish(&mut self, seq: u64, result: &Result<Reply, Error>) {
+        let waits = |error: &Error| error.reason() == Some(Reason::StillWaiting);
+        if !result.as_ref().is_err_and(waits) {
+            self.acks.finish(seq);
+        }
+    }
+
+    /// A wait that is to be gone on with, or a call that a stopping server didn't take or doesn't
+    /// know the outcome of: it is sent again, now or on the next stream.
+    fn goes_on(&mut self, seq: u64, error: &Error) -> bool {
+        let Some(pending) = self.pending.get_mut(&seq) else { return false };
+        match error.reason() {
+            Some(Reason::StillWaiting) => {
+                let patient = pending.ask.patience.is_some_and(|until| Instant::now() < until);
+                if !patient || pending.is_unwanted() {
+                    // Whoever gives up leaves the queue.
+                    if pending.ask.patience.is_some() {
+                        self.cancels.push(seq);
+                    }
+                    return false;
+                }
+                pending.oldest = None;
+                pending.shorten_wait();
+                pending.queued = true;
+                self.queue.push_back(seq);
+                true
+            }
+            Some(Reason::ShuttingDown) => {
+                pending.oldest = None;
+                true
+            }
+            Some(Reason::OutcomeUnknown) => true,
+            Some(_) | None => false,
+        }
+    }
+
+    fn deliver(&mut self, pending: Pending, life: &Arc<Life>, answered: Answered) {
+        if let (Reply::AcquireLease(grant), Operation::AcquireLease(asked)) =
+            (&answered.reply, &pending.ask.op)
+        {
+            let lease = pending.ask.life.as_ref().and_then(Weak::upgrade);
+            if let Some(lease) = lease {
+                let is_bound = asked.ttl_ms.is_none();
+                if is_bound {
+                    lease.bind(life);
+                }
+                lease.extend(safe_until(answered.sent, grant, asked));
+                let known = (Arc::downgrade(&lease), is_bound);
+                self.held.insert(grant.lease_id.clone(), known);
+            }
+        }
+        if let Operation::ReleaseLease(release) = &pending.ask.op {
+            self.held.remove(&release.lease_id);
+        }
+        if let Err(Ok(unheard)) = tell(pending.ask, Ok(answered))
+            && let Reply::AcquireLease(grant) = unheard.reply
+        {
+            self.give_back(grant.lease_id, grant.token);
+        }
+    }
+
+    /// Releases a lease that nobody wants any more.
+    fn give_back(&mut self, lease_id: String, token: u64) {
+        self.held.remove(&lease_id);
+        let release = v1::ReleaseLeaseRequest { lease_id, token, ..Default::default() };
+        self.add(quiet(Operation::ReleaseLease(release)));
+    }
+
+    /// Nothing of a frame was carried out.
+    pub(super) fn frame_refused(&mut self, frame: u64, refusal: &v1::Refusal) {
+        let seqs: Vec<u64> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| pending.frame == Some(frame))
+            .map(|(seq, _)| *seq)
+            .collect();
+        for seq in seqs {
+            if let Some(pending) = self.remove(seq) {
+                self.acks.finish(seq);
+                tell(pending.ask, Err(Error::from_refusal(refusal.clone()))).ok();
+            }
+        }
+    }
+
+    /// A lease has ended, by the server's word.
+    pub(super) fn lease_lost(&mut self, lease_id: &str, error: &Error) {
+        if let Some((life, _)) = self.held.remove(lease_id)
+            && let Some(life) = life.upgrade()
+        {
+            life.lose(error.clone());
+        }
+    }
+
+    /// Leases believed to be held, that live with the session.
+    pub(super) fn believed(&self) -> HashSet<String> {
+        let bound = self.held.iter().filter(|(_, (_, is_bound))| *is_bound);
+        bound.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Who has waited long enough is told so, and what nobody waits for is given up.
+    pub(super) fn look(&mut self, session: Option<&str>, unreached: Option<&Error>) {
+        let now = Instant::now();
+        let due = |it: &Pending| !it.inner && (it.ask.ends <= now || it.is_unwanted());
+        let due: Vec<u64> =
+            self.pending.iter().filter(|(_, it)| due(it)).map(|(seq, _)| *seq).collect();
+        for seq in due {
+            self.give_up(seq, session, unreached);
+        }
+        self.held.retain(|_, (life, _)| life.strong_count() > 0);
+    }
+
+    fn give_up(&mut self, seq: u64, session: Option<&str>, unreached: Option<&Error>) {
+        let Some(pending) = self.pending.get_mut(&seq) else { return };
+        let was_sent = pending.oldest.is_some();
+        if let Some(reply) = pending.ask.reply.take() {
+            let error = match unreached.filter(|_| !was_sent) {
+                Some(error) => error.clone(),
+                None => Error::deadline_passed(),
+            };
+            let error = match (was_sent, session) {
+                (true, Some(session)) => error.sent_as(&format!("{session}/{seq}")),
+                (true | false, _) => error,
+            };
+            // A caller that is gone needs no telling.
+            let _gone = reply.send(Err(error));
+        }
+        if pending.sent.is_none() {
+            self.remove(seq);
+            self.acks.finish(seq);
+        } else if pending.parked && !pending.cancelled {
+            pending.cancelled = true;
+            self.cancels.push(seq);
+        } else if pending.ask.ends + QUIET_TIME <= Instant::now() {
+            self.remove(seq);
+        }
+    }
+
+    /// The session is lost, and all that lives with it. What was never sent stays for the next
+    /// session; the rest is returned, with its number.
+    pub(super) fn lose_session(&mut self) -> Vec<(u64, Pending)> {
+        let before = std::mem::replace(self, Self::new());
+        let mut rest = Vec::new();
+        for (seq, pending) in before.pending {
+            match pending.sent {
+                Some(_) if !pending.inner => rest.push((seq, pending)),
+                None if !pending.inner => self.add(pending.ask),
+                Some(_) | None => {}
+            }
+        }
+        rest
+    }
+
+    /// Takes what may be asked by unary calls meanwhile, as no stream can be had.
+    pub(super) fn take_for_unary(&mut self) -> Vec<(u64, Pending)> {
+        let seqs: Vec<u64> =
+            self.pending.iter().filter(|(_, it)| !it.inner).map(|(seq, _)| *seq).collect();
+        seqs.into_iter().filter_map(|seq| Some((seq, self.remove(seq)?))).collect()
+    }
+
+    /// All are told the same.
+    pub(super) fn fail(&mut self, error: &Error) {
+        for (_, pending) in std::mem::take(&mut self.pending) {
+            tell(pending.ask, Err(error.clone())).ok();
+        }
+        self.queue.clear();
+        self.parked = 0;
+    }
+}
+
+// === impl Pending ===
+
+impl Pending {
+    /// Nobody waits for its answer any more, though somebody had.
+    fn is_unwanted(&self) -> bool {
+        match &self.ask.reply {
+            Some(reply) => reply.is_closed(),
+            // What is asked quietly is wanted by the task.
+            None => matches!(self.ask.op, Operation::AcquireLease(_)),
+        }
+    }
+
+    /// The next wait is no longer than what is left of the patience.
+    fn shorten_wait(&mut self) {
+        let Some(until) = self.ask.patience else { return };
+        if let Operation::AcquireLease(acquire) = &mut self.ask.op {
+            let left = until.saturating_duration_since(Instant::now()).min(crate::MAX_WAIT);
+            acquire.wait_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
+        }
+    }
+}
+
+/// Tells a caller; what it would have been told, if it is gone.
+pub(super) fn tell(
+    ask: Ask,
+    result: Result<Answered, Error>,
+) -> Result<(), Result<Answered, Error>> {
+    match ask.reply {
+        Some(reply) => reply.send(result),
+        None => Err(result),
+    }
+}
+
+/// A call that nobody waits for.
+fn quiet(op: Operation) -> Ask {
+    Ask { op, ends: Instant::now() + QUIET_TIME, patience: None, life: None, reply: None }
+}
+
+/// Until when a grant may be believed.
+pub(crate) fn safe_until(
+    sent: Moment,
+    grant: &v1::AcquireLeaseResponse,
+    asked: &v1::AcquireLeaseRequest,
+) -> Moment {
+    let ttl = asked.ttl_ms.unwrap_or(grant.remaining_ms);
+    let left = Duration::from_millis(grant.waited_ms.saturating_add(grant.remaining_ms));
+    sent.plus(left).minus(margin(Duration::from_millis(ttl)))
+}
