@@ -110,6 +110,9 @@ pub struct ServeArgs {
     /// Waiters of one namespace
     #[arg(long, value_name = "COUNT")]
     pub max_waiters_per_namespace: Option<String>,
+    /// Sessions of one namespace, those that ended in the last minute included
+    #[arg(long, value_name = "COUNT")]
+    pub max_sessions_per_namespace: Option<String>,
     /// Bytes of names and other durable content of one namespace
     #[arg(long, value_name = "BYTES")]
     pub max_bytes_per_namespace: Option<String>,
@@ -193,7 +196,7 @@ macro_rules! option {
     };
 }
 
-const OPTIONS: [ConfigOption; 18] = [
+const OPTIONS: [ConfigOption; 19] = [
     option!(listen, |c, text| c.listen = address(text)?, |c| quoted(c.listen)),
     option!(
         admin_listen,
@@ -217,6 +220,9 @@ const OPTIONS: [ConfigOption; 18] = [
     option!(max_waiters_per_namespace, |c, text| c.quotas.waiters = count(text)?, |c| c
         .quotas
         .waiters),
+    option!(max_sessions_per_namespace, |c, text| c.quotas.sessions = count(text)?, |c| c
+        .quotas
+        .sessions),
     option!(max_bytes_per_namespace, |c, text| c.quotas.bytes = bytes(text)?, |c| c.quotas.bytes),
     option!(max_namespaces, |c, text| c.quotas.namespaces = count(text)?, |c| c.quotas.namespaces),
     option!(max_replay_memory_bytes, |c, text| c.quotas.memory_bytes = bytes(text)?, |c| c

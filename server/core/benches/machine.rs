@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use singletrack_core::{
     change::Change,
-    command::{AcquireLease, Command, LeaseRef, Request},
+    command::{AcquireLease, Command, LeaseRef, Lifetime, Request},
     decision::Decision,
     limits::Quotas,
     machine::Machine,
@@ -62,13 +62,14 @@ fn acquire(number: u64, resource: ResourceName) -> Request {
             id: RequestHash(id(1, number)),
             command: CommandHash(id(2, number)),
         }),
+        origin: None,
         age_ms: 0,
         fences: Box::default(),
         command: Command::AcquireLease(AcquireLease {
             lease_id: LeaseId(id(3, number)),
             holder: Holder::parse("worker-17").unwrap(),
             target: Target { resource, mode: Mode::Exclusive },
-            ttl: Ttl::parse(86_400_000).unwrap(),
+            lifetime: Lifetime::Ttl(Ttl::parse(86_400_000).unwrap()),
             wait_ms: 0,
             keep_ms: 0,
             priority: Priority::default(),

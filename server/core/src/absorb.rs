@@ -48,7 +48,9 @@ impl State {
             Change::SessionOpened(opened) => self.absorb_session(opened),
             Change::SessionEnded(ended) => self.absorb_session_end(ended),
             Change::SessionSwept { number, .. } => self.absorb_session_swept(now, *number),
-            Change::SessionFloored { number, below, .. } => self.raise_floor(*number, *below),
+            Change::SessionFloored { number, below, revision } => {
+                self.raise_floor(*number, *below, *revision);
+            }
             Change::LeaseGranted(granted) => self.absorb_grant(granted),
             Change::LeaseEnded(ended) => self.absorb_end(now, ended),
         }
@@ -66,7 +68,9 @@ impl State {
             Change::RequestRemembered(remembered) => self.remember(now, remembered),
             Change::RequestAbandoned { id, .. } => self.memory.abandon(now, *id),
             Change::SessionEnded(ended) => self.recall_session_end(now, ended),
-            Change::SessionFloored { number, below, .. } => self.raise_floor(*number, *below),
+            Change::SessionFloored { number, below, revision } => {
+                self.raise_floor(*number, *below, *revision);
+            }
             Change::LeaseEnded(ended) => self.remember_end(now, ended),
         }
     }
@@ -257,12 +261,12 @@ impl State {
         }
     }
 
-    fn raise_floor(&mut self, number: SessionNumber, below: u64) {
-        if let Some(slot) = self.find_session(number) {
-            let replies = &mut self.session_mut(slot).replies;
-            replies.raise_floor(below);
-            replies.floored = replies.floored.max(below);
-        }
+    fn raise_floor(&mut self, number: SessionNumber, below: u64, logged: Revision) {
+        let Some(slot) = self.find_session(number) else { return };
+        let replies = &mut self.session_mut(slot).replies;
+        let gone = replies.acknowledge(below, &[]);
+        replies.floored = replies.floored.max((below, logged));
+        self.let_replies_go(slot, &gone);
     }
 
     fn remember(&mut self, now: Ms, remembered: &RequestRemembered) {

@@ -51,6 +51,8 @@ pub enum Command {
     AbandonLease {
         /// The acquire's identity.
         abandoned: RequestHash,
+        /// The session and the operation of it that this was.
+        of: Option<(SessionId, u64)>,
     },
     /// Extend leases, at most [`crate::limits::RENEWALS_MAX`].
     RenewLeases(Box<[LeaseRef]>),

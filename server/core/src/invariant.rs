@@ -21,6 +21,7 @@ impl Machine {
         check_leases(state);
         check_resources(state);
         check_waiters(state);
+        check_sessions(state);
         check_deadlines(state);
     }
 }
@@ -30,11 +31,16 @@ fn check_spaces(state: &State) {
     for (name, slot) in &state.space_names {
         let space = state.space(*slot);
         assert!(space.name == *name, "namespaces are found by their names");
-        assert!(!space.leases.is_empty() || space.waiters > 0, "an idle namespace is dropped");
+        let is_used = !space.leases.is_empty() || space.waiters > 0 || space.sessions > 0;
+        assert!(is_used, "an idle namespace is dropped");
         let leases: u64 = space.leases.values().map(|at| state.lease(*at).granted.bytes()).sum();
         let waiters = state.waiters.iter().filter(|(_, waiter)| waiter.space == *slot);
         let waiting: u64 = waiters.clone().map(|(_, waiter)| waiter.bytes()).sum();
-        assert!(space.bytes == leases + waiting, "bytes are the sum of what is there");
+        let sessions = state.sessions.iter().filter(|(_, session)| session.space == *slot);
+        let held = sessions.clone().filter(|(_, session)| !session.is_swept);
+        let held: u64 = held.map(|(_, session)| session.opened.bytes()).sum();
+        assert!(space.sessions == sessions.count() as u64, "sessions are counted");
+        assert!(space.bytes == leases + waiting + held, "bytes are the sum of what is there");
         assert!(space.waiters == waiters.count() as u64, "waiters are counted");
     }
 }
@@ -60,10 +66,17 @@ fn check_leases(state: &State) {
         assert!(resource.name == granted.resource, "a lease is on its resource");
         assert!(resource.holders().iter().any(|at| at == slot), "and holds it");
         let starting = state.starting.iter().any(|(token, _)| *token == granted.token);
-        assert!(
-            starting == (lease.armed == UNARMED),
-            "a deadline begins when the grant is durable"
-        );
+        if granted.is_bound {
+            let session = state.session(state.session_of(slot).expect("it lives with one"));
+            assert!(lease.armed == UNARMED && !starting, "its session's deadline is its own");
+            assert!(session.leases.get(&granted.token) == Some(&slot), "its session knows it");
+            assert!(session.space == lease.space, "both are in one namespace");
+        } else {
+            assert!(
+                starting == (lease.armed == UNARMED),
+                "a deadline begins when the grant is durable"
+            );
+        }
     }
     assert!(state.lease_ids.len() == state.leases.len(), "nothing else is found by id");
     assert!(state.lease_requests.len() == with_request, "nothing else is found by request");
@@ -161,9 +174,45 @@ fn check_waiters(state: &State) {
     assert!(state.waiter_requests.len() == marked, "nothing else is found by request");
 }
 
+fn check_sessions(state: &State) {
+    assert!(state.session_numbers.len() == state.sessions.len(), "found by number");
+    assert!(state.session_ids.len() == state.sessions.len(), "found by id, and only those");
+    let mut bound = 0;
+    for (index, session) in &state.sessions {
+        let slot = u32::try_from(index).expect("slots are 32 bits");
+        let opened = &session.opened;
+        assert!(state.find_session(opened.number) == Some(slot), "found by number");
+        let by_id = state.find_session_by_id(&opened.namespace, opened.session_id);
+        assert!(by_id == Some(slot), "found by id");
+        bound += session.leases.len();
+        for lease in session.leases.values() {
+            assert!(state.session_of(*lease) == Some(slot), "what it holds lives with it");
+        }
+        for waiter in &session.waiters {
+            assert!(state.waiters_session(*waiter) == Some(slot), "its waiters are its own");
+        }
+        let is_ending = session.ended.is_some() && !session.is_swept;
+        assert!(state.ending.contains(&slot) == is_ending, "what has ended is to be swept");
+        let is_empty = session.leases.is_empty() && session.waiters.is_empty();
+        assert!(!session.is_swept || is_empty, "nothing is left of a swept session");
+        let starting = state.starting_sessions.contains(&opened.number);
+        let is_armed = session.armed != UNARMED;
+        assert!(is_armed != (is_ending || (session.is_live() && starting)), "one deadline");
+        if is_armed {
+            assert!(state.deadlines.is_armed(session.armed, Due::Session(slot)), "as it says");
+        }
+    }
+    let all = state.leases.iter().filter(|(_, lease)| lease.granted.is_bound).count();
+    assert!(bound == all, "every bound lease is its session's");
+    let kept: u64 = state.sessions.iter().map(|(_, session)| session.replies.bytes()).sum();
+    assert!(state.memory.kept_bytes() == kept, "what sessions remember is counted");
+}
+
 fn check_deadlines(state: &State) {
     let armed = state.leases.iter().filter(|(_, lease)| lease.armed != UNARMED).count();
-    assert!(state.deadlines.len() == armed + state.waiters.len(), "one deadline each");
+    let sessions = state.sessions.iter().filter(|(_, session)| session.armed != UNARMED).count();
+    let all = armed + sessions + state.waiters.len();
+    assert!(state.deadlines.len() == all, "one deadline each");
     for (index, lease) in &state.leases {
         let slot = u32::try_from(index).expect("slots are 32 bits");
         if lease.armed != UNARMED {

@@ -79,8 +79,8 @@ impl Machine {
             Command::AcquireLease(acquire) => {
                 lease::acquire::decide(view, request, acquire, &mut draft)
             }
-            Command::AbandonLease { abandoned } => {
-                lease::end::abandon(view, *abandoned, &mut draft).map(Some)
+            Command::AbandonLease { abandoned, of } => {
+                lease::end::abandon(view, *abandoned, *of, &mut draft).map(Some)
             }
             Command::RenewLeases(renewals) => {
                 let (reply, depends) = lease::keep::decide(view, renewals, &mut draft);

@@ -55,6 +55,7 @@ pub struct Memory {
     leases: Table<LeaseEntry>,
     forgetting: VecDeque<(Ms, Key)>,
     bytes: u64,
+    kept_bytes: u64,
 }
 
 struct RequestEntry {
@@ -95,6 +96,7 @@ impl Memory {
             leases: Table::new(),
             forgetting: VecDeque::new(),
             bytes: 0,
+            kept_bytes: 0,
         }
     }
 
@@ -139,12 +141,19 @@ impl Memory {
 
     /// Counts a reply that a session keeps.
     pub(crate) fn count_reply(&mut self, past: &Past) {
-        self.bytes += REQUEST_BYTES + extra_bytes(past);
+        self.bytes += past.bytes();
+        self.kept_bytes += past.bytes();
     }
 
     /// It is kept no longer.
     pub(crate) fn discount_reply(&mut self, past: &Past) {
-        self.bytes -= REQUEST_BYTES + extra_bytes(past);
+        self.bytes -= past.bytes();
+        self.kept_bytes -= past.bytes();
+    }
+
+    /// What of it sessions keep.
+    pub(crate) const fn kept_bytes(&self) -> u64 {
+        self.kept_bytes
     }
 
     /// Remembers how a lease ended, by its id; `None`: until it is taken back.
@@ -201,9 +210,9 @@ impl Memory {
     pub(crate) fn keep_request(&mut self, now: Ms, id: RequestHash, past: Past) {
         let forget_at = now.plus(limits::MEMORY_MS);
         let hash = self.hasher.hash(&id);
-        self.bytes += REQUEST_BYTES + extra_bytes(&past);
+        self.bytes += past.bytes();
         if let Some(entry) = self.requests.find_mut(hash, |entry| entry.id == id) {
-            self.bytes -= REQUEST_BYTES + extra_bytes(&entry.past);
+            self.bytes -= entry.past.bytes();
             entry.past = past;
             entry.forget_at = forget_at;
         } else {
@@ -219,7 +228,7 @@ impl Memory {
         let hash = self.hasher.hash(&id);
         let gone = self.requests.remove(hash, |entry| entry.id == id && entry.forget_at <= now);
         if let Some(entry) = gone {
-            self.bytes -= REQUEST_BYTES + extra_bytes(&entry.past);
+            self.bytes -= entry.past.bytes();
         }
     }
 
@@ -239,6 +248,11 @@ impl Memory {
 // === impl Past ===
 
 impl Past {
+    /// What it is counted as.
+    pub(crate) fn bytes(&self) -> u64 {
+        REQUEST_BYTES + extra_bytes(self)
+    }
+
     /// What a request had achieved.
     pub(crate) fn of(command: CommandHash, effect: &Effect) -> Self {
         match effect {

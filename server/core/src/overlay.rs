@@ -66,8 +66,11 @@ impl Overlay {
             Change::LeaseEnded(ended) => {
                 if let Some(granted) = self.granted.remove(&ended.token) {
                     self.bytes_added -= granted.bytes();
-                } else if let Some(known) = view.lease_by_token(ended.token) {
-                    self.bytes_gone += known.granted.bytes();
+                } else if let Some(slot) = view.slot_of(ended.token)
+                    && !self.ended.contains_key(&ended.token)
+                {
+                    // One that a dead session left counts until it is ended.
+                    self.bytes_gone += view.state.lease(slot).granted.bytes();
                     self.leases_gone += 1;
                 }
                 self.ended.insert(ended.token, Arc::clone(ended));
@@ -97,6 +100,11 @@ impl<'a> View<'a> {
     /// The session with this id, ended or not.
     pub(crate) fn session(self, id: SessionId) -> Option<u32> {
         self.state.find_session_by_id(self.namespace, id)
+    }
+
+    /// An earlier operation of the transaction has ended this lease.
+    pub(crate) fn has_ended(self, token: Token) -> bool {
+        self.overlay.is_some_and(|over| over.ended.contains_key(&token))
     }
 
     /// The live session with this id.
@@ -142,10 +150,14 @@ impl<'a> View<'a> {
             .or_else(|| self.fresh().find(|known| known.granted.lease_id == id))
     }
 
+    /// Where the lease with this token is in the state.
+    fn slot_of(self, token: Token) -> Option<u32> {
+        self.state.space(self.space?).leases.get(&token).copied()
+    }
+
     fn lease_by_token(self, token: Token) -> Option<Known<'a>> {
-        let space = self.space.map(|space| self.state.space(space));
-        let base = space.and_then(|space| space.leases.get(&token));
-        base.and_then(|slot| self.known(*slot))
+        self.slot_of(token)
+            .and_then(|slot| self.known(slot))
             .or_else(|| self.fresh().find(|known| known.granted.token == token))
     }
 

@@ -92,7 +92,8 @@ impl State {
         self.deadlines.arm(at, Due::Session(slot));
     }
 
-    fn let_replies_go(&mut self, slot: u32, gone: &[Kept]) {
+    /// Forgets what a session need not remember any more.
+    pub(crate) fn let_replies_go(&mut self, slot: u32, gone: &[Kept]) {
         let namespace = self.session(slot).opened.namespace.clone();
         for kept in gone {
             self.memory.discount_reply(&kept.past);

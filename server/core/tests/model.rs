@@ -6,7 +6,7 @@
 //! rise and never repeat.
 
 use singletrack_core::{
-    command::{AcquireLease, Command, LeaseKey, LeaseRef, Request},
+    command::{AcquireLease, Command, LeaseKey, LeaseRef, Lifetime, Request},
     fence::{Fence, FenceTarget},
     limits,
     refusal::{LeaseEnd, Refusal},
@@ -117,7 +117,7 @@ impl Model {
         let namespace = request.namespace.as_str().to_owned();
         let told = match &request.command {
             Command::AcquireLease(acquire) => self.acquire(&namespace, request, acquire),
-            Command::AbandonLease { abandoned } => Some(self.abandon(*abandoned)),
+            Command::AbandonLease { abandoned, of: _ } => Some(self.abandon(*abandoned)),
             Command::RenewLeases(renewals) => {
                 Some(Told::Renewed(renewals.iter().map(|it| self.renew(&namespace, *it)).collect()))
             }
@@ -146,7 +146,15 @@ impl Model {
             Command::ForceReleaseLease { resource, token } => {
                 Some(self.force(&namespace, request, resource.as_str(), *token))
             }
-            Command::GetLease(LeaseKey::Id(_)) | Command::Transact(_) => {
+            Command::GetLease(LeaseKey::Id(_))
+            | Command::Transact(_)
+            | Command::OpenSession(_)
+            | Command::AttachSession(_)
+            | Command::KeepSessionAlive(_)
+            | Command::CloseSession(_)
+            | Command::ListSessionLeases { .. }
+            | Command::AcknowledgeReplies { .. }
+            | Command::CancelWaits(_) => {
                 panic!("not generated")
             }
         };
@@ -254,7 +262,7 @@ impl Model {
     }
 
     fn deadline(&self, lease: &Lease) -> u64 {
-        let ttl = lease.acquire.ttl.ms();
+        let ttl = ttl_ms(&lease.acquire);
         let floor = self.floors.iter().find(|floor| **floor >= lease.renewed);
         floor.map_or(0, |floor| floor + ttl).max(lease.renewed + ttl)
     }
@@ -340,7 +348,7 @@ impl Model {
             self.grant(namespace, acquire, request.mark);
             return Some(Told::Granted {
                 lease_id: acquire.lease_id,
-                remaining_ms: acquire.ttl.ms(),
+                remaining_ms: ttl_ms(acquire),
                 waited_ms: 0,
                 replayed: false,
             });
@@ -460,7 +468,7 @@ impl Model {
                 let now = self.now;
                 let live = self.leases.iter_mut().find(|it| it.token == token).unwrap();
                 live.renewed = now;
-                Told::Remaining(live.acquire.ttl.ms())
+                Told::Remaining(ttl_ms(&live.acquire))
             }
         }
     }
@@ -565,7 +573,7 @@ impl Model {
                     for (call, since, _) in &first.calls {
                         let told = Told::Granted {
                             lease_id: first.acquire.lease_id,
-                            remaining_ms: first.acquire.ttl.ms(),
+                            remaining_ms: ttl_ms(&first.acquire),
                             waited_ms: self.now - since,
                             replayed: false,
                         };
@@ -615,6 +623,13 @@ impl Waiter {
     }
 }
 
+fn ttl_ms(acquire: &AcquireLease) -> u64 {
+    match acquire.lifetime {
+        Lifetime::Ttl(ttl) => ttl.ms(),
+        Lifetime::Session(_) => panic!("not generated"),
+    }
+}
+
 fn is(mark: Option<RequestMark>, id: RequestHash) -> bool {
     mark.is_some_and(|mark| mark.id == id)
 }
@@ -646,7 +661,15 @@ pub(crate) fn told(result: &Result<Reply, Refusal>) -> Told {
         Ok(Reply::Page { leases, .. }) => Told::Page(leases.iter().map(|it| it.token).collect()),
         Ok(Reply::Checked(it)) => Told::Checked { current: it.current, held: it.newest.is_some() },
         Ok(Reply::ForceReleased { replayed, .. }) => Told::ForceReleased { replayed: *replayed },
-        Ok(Reply::Transacted(_)) => panic!("not generated"),
+        Ok(
+            it @ (Reply::Transacted(_)
+            | Reply::SessionOpened { .. }
+            | Reply::SessionAttached(_)
+            | Reply::SessionKept(_)
+            | Reply::SessionClosed { .. }
+            | Reply::SessionLeases(_)
+            | Reply::Notice(_)),
+        ) => panic!("not generated: {it:?}"),
         Err(Refusal::RequestIdReused) => Told::Reused,
         Err(Refusal::RequestIdForgotten) => Told::Forgotten,
         Err(Refusal::CancelledWait) => Told::Cancelled,
@@ -664,7 +687,12 @@ pub(crate) fn told(result: &Result<Reply, Refusal>) -> Told {
             ahead: held.queue_position,
             still: true,
         },
-        Err(it @ (Refusal::Quota { .. } | Refusal::Operation { .. } | Refusal::AlreadyDone)) => {
+        Err(
+            it @ (Refusal::Quota { .. }
+            | Refusal::Operation { .. }
+            | Refusal::AlreadyDone
+            | Refusal::SessionLost { .. }),
+        ) => {
             panic!("not generated: {it:?}")
         }
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use singletrack_core::{
     change::Change,
-    command::{AcquireLease, Command, LeaseKey, LeaseRef, Request},
+    command::{AcquireLease, Command, LeaseKey, LeaseRef, Lifetime, Request},
     decision::Decision,
     fence::{Fence, FenceTarget},
     limits::{self, Quotas},
@@ -174,7 +174,7 @@ impl Pair {
                         resource: resource(at.resource),
                         mode: if *shared { Mode::Shared } else { Mode::Exclusive },
                     },
-                    ttl: Ttl::parse(ttl_s * 1_000).unwrap(),
+                    lifetime: Lifetime::Ttl(Ttl::parse(ttl_s * 1_000).unwrap()),
                     wait_ms: *wait_ms,
                     keep_ms: *keep_ms,
                     priority: Priority::parse(*priority).unwrap(),
@@ -198,7 +198,9 @@ impl Pair {
                     Command::ForceReleaseLease { resource: resource(name), token: lease.token };
                 (at, command)
             }
-            Step::Abandon { id } => (&nowhere, Command::AbandonLease { abandoned: hash(0, *id) }),
+            Step::Abandon { id } => {
+                (&nowhere, Command::AbandonLease { abandoned: hash(0, *id), of: None })
+            }
             Step::Get { resource: name } => {
                 (&nowhere, Command::GetLease(LeaseKey::Resource(resource(*name))))
             }
@@ -224,6 +226,7 @@ impl Pair {
             mark: at
                 .id
                 .map(|id| RequestMark { id: hash(at.namespace, id), command: identity(&command) }),
+            origin: None,
             age_ms: at.age_ms,
             fences: fence.into_iter().collect(),
             command,
@@ -353,7 +356,7 @@ fn hash(namespace: u8, id: u8) -> RequestHash {
 fn identity(command: &Command) -> CommandHash {
     let text = match command {
         Command::AcquireLease(it) => {
-            format!("{}{:?}{:?}{:?}", it.target.resource, it.target.mode, it.ttl, it.priority)
+            format!("{}{:?}{:?}{:?}", it.target.resource, it.target.mode, it.lifetime, it.priority)
         }
         other => format!("{other:?}"),
     };

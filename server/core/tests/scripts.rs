@@ -12,13 +12,18 @@
 //! `list [after=] [count=]`, `check RESOURCE TOKEN`, `force RESOURCE TOKEN`, `drop CALL`,
 //! `advance TIME`, `stall TIME` (advance without charging), `durable`, `manual` (nothing is
 //! durable until `durable` says so), `restart`, `quota KIND N`, `transact` (the lines that
-//! begin with `+` are its operations). Every verb takes `ns=NAMESPACE`.
+//! begin with `+` are its operations), `open NAME holder=H [ttl=]`, `attach NAME` (the call is the
+//! session's stream), `keepalive NAME`, `close NAME`, `held NAME [after=] [count=]`,
+//! `ack NAME below=N [seen=1,2]`, `cancel CALL...`, `sweep N` (at most so many; after `lazy` nothing
+//! else sweeps), `carry REVISION`. Every verb takes `ns=NAMESPACE`, those of leases `op=NAME/SEQ`
+//! (an operation of a session, on its last stream or on `stream=CALL`, or by itself with `unary`),
+//! acquire `in=NAME`.
 
 use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 
 use singletrack_core::{
-    change::Change,
-    command::{AcquireLease, Command, LeaseKey, LeaseRef, Request},
+    change::{Change, RowKey, Trace},
+    command::{AcquireLease, Command, LeaseKey, LeaseRef, Lifetime, OpenSession, Origin, Request},
     decision::Decision,
     fence::{Fence, FenceTarget},
     limits::{self, Quotas},
@@ -26,7 +31,7 @@ use singletrack_core::{
     reply::Reply,
     types::{
         CallId, CommandHash, Holder, LeaseId, Mode, Ms, Namespace, Now, Priority, RequestHash,
-        RequestMark, ResourceName, Revision, Target, Token, Ttl,
+        RequestMark, ResourceName, Revision, SessionId, Target, Token, Ttl,
     },
 };
 
@@ -103,6 +108,12 @@ struct Stage {
     next_call: u64,
     names_of_calls: BTreeMap<CallId, String>,
     manual: bool,
+    /// Log up to here was freed.
+    cut: Revision,
+    /// Only the verb sweeps.
+    lazy: bool,
+    /// Last stream of each session.
+    streams: BTreeMap<String, CallId>,
     quotas: Quotas,
 }
 
@@ -170,6 +181,9 @@ impl Stage {
             next_call: 1,
             names_of_calls: BTreeMap::new(),
             manual: false,
+            cut: Revision(0),
+            lazy: false,
+            streams: BTreeMap::new(),
             quotas,
         }
     }
@@ -205,6 +219,15 @@ impl Stage {
                 self.manual = true;
                 String::new()
             }
+            "lazy" => {
+                self.lazy = true;
+                String::new()
+            }
+            "sweep" => match self.machine.decide_sweep(verb.plain[0].parse().unwrap()) {
+                Some(decision) => self.take(decision),
+                None => String::from("nothing to sweep\n"),
+            },
+            "carry" => self.carry(Revision(verb.plain[0].parse().unwrap())),
             "restart" => self.restart(),
             "drop" => {
                 let call = CallId(verb.plain[0].parse().unwrap());
@@ -227,21 +250,83 @@ impl Stage {
         if let Some(name) = verb.keyed.get("as") {
             self.names_of_calls.insert(call, (*name).into());
         }
+        if verb.name == "attach" {
+            self.streams.insert(verb.plain[0].into(), call);
+        }
         let namespace = verb.keyed.get("ns").copied().unwrap_or("default");
-        let same = identity(&command);
+        let same = CommandHash(hash16(&identity(&command)));
+        let origin = verb.keyed.get("op").map(|op| self.origin(verb, op));
+        let id = match origin {
+            Some((name, Origin { seq: Some(seq), .. })) => Some(session_base(name).at(seq)),
+            Some(_) | None => {
+                verb.keyed.get("id").map(|id| RequestHash(hash16(&format!("{namespace}/{id}"))))
+            }
+        };
         let request = Request {
             call,
             namespace: Namespace::parse(namespace).unwrap(),
-            mark: verb.keyed.get("id").map(|id| RequestMark {
-                id: RequestHash(hash16(&format!("{namespace}/{id}"))),
-                command: CommandHash(hash16(&same)),
-            }),
+            mark: id.map(|id| RequestMark { id, command: same }),
+            origin: origin.map(|(_, origin)| origin),
             age_ms: verb.ms("age", 0),
             fences: verb.keyed.get("fence").into_iter().map(|text| fence(text)).collect(),
             command,
         };
         let decision = self.machine.decide(self.now, &request);
         self.take(decision)
+    }
+
+    fn origin<'a>(&self, verb: &Verb<'_>, op: &'a str) -> (&'a str, Origin) {
+        let (name, seq) = op.split_once('/').unwrap();
+        let stream = match verb.keyed.get("stream") {
+            Some(call) => Some(CallId(call.parse().unwrap())),
+            None if verb.plain.contains(&"unary") => None,
+            None => self.streams.get(name).copied(),
+        };
+        (name, Origin { session: session_id(name), stream, seq: Some(seq.parse().unwrap()) })
+    }
+
+    fn carry(&mut self, through: Revision) -> String {
+        let mut out = String::new();
+        let mut at = Some(Default::default());
+        while let Some(cursor) = at {
+            let (decision, next) = self.machine.decide_carry(through, cursor);
+            out.push_str(&self.take(decision));
+            at = next;
+        }
+        // The log up to there is gone.
+        self.cut = self.cut.max(through);
+        out
+    }
+
+    fn session_command(&self, verb: &Verb<'_>) -> Command {
+        let session = || session_id(verb.plain[0]);
+        match verb.name {
+            "open" => Command::OpenSession(OpenSession {
+                session_id: session(),
+                holder: Holder::parse(verb.keyed["holder"]).unwrap(),
+                ttl: Ttl::parse(verb.ms("ttl", 10_000)).unwrap(),
+                requests: session_base(verb.plain[0]),
+            }),
+            "attach" => Command::AttachSession(session()),
+            "keepalive" => Command::KeepSessionAlive(session()),
+            "close" => Command::CloseSession(session()),
+            "held" => Command::ListSessionLeases {
+                session: session(),
+                after: verb.number("after", 0),
+                count: usize::try_from(verb.number("count", 100)).unwrap(),
+            },
+            "ack" => Command::AcknowledgeReplies {
+                session: session(),
+                below: verb.number("below", 0),
+                seen: verb.keyed.get("seen").map_or_else(Box::default, |seen| {
+                    seen.split(',').map(|seq| seq.parse().unwrap()).collect()
+                }),
+            },
+            "cancel" => Command::CancelWaits(
+                verb.plain.iter().map(|call| CallId(call.parse().unwrap())).collect(),
+            ),
+            other => panic!("unknown verb `{other}`"),
+        }
     }
 
     fn command(&mut self, verb: &Verb<'_>) -> Command {
@@ -262,7 +347,10 @@ impl Stage {
                         resource: resource(verb.plain[0]),
                         mode: if shared { Mode::Shared } else { Mode::Exclusive },
                     },
-                    ttl: Ttl::parse(verb.ms("ttl", 10_000)).unwrap(),
+                    lifetime: match verb.keyed.get("in") {
+                        Some(session) => Lifetime::Session(session_id(session)),
+                        None => Lifetime::Ttl(Ttl::parse(verb.ms("ttl", 10_000)).unwrap()),
+                    },
                     wait_ms: verb.ms("wait", 0),
                     keep_ms: verb.ms("keep", 10_000),
                     priority: Priority::parse(
@@ -278,7 +366,7 @@ impl Stage {
             "abandon" => {
                 let namespace = verb.keyed.get("ns").copied().unwrap_or("default");
                 let abandoned = RequestHash(hash16(&format!("{namespace}/{}", verb.plain[0])));
-                Command::AbandonLease { abandoned }
+                Command::AbandonLease { abandoned, of: None }
             }
             "get" => Command::GetLease(match verb.plain[0].strip_prefix('=') {
                 Some(name) => LeaseKey::Id(self.lease(name).lease_id),
@@ -296,7 +384,7 @@ impl Stage {
                 resource: resource(verb.plain[0]),
                 token: Token(verb.plain[1].parse().unwrap()),
             },
-            other => panic!("unknown verb `{other}`"),
+            _ => self.session_command(verb),
         }
     }
 
@@ -346,6 +434,9 @@ impl Stage {
                 self.machine.durable(self.now, self.machine.state().revision());
             }
             next = self.machine.decide_settle(self.now, limits::SLICE_MAX);
+            if next.is_none() && !self.lazy {
+                next = self.machine.decide_sweep(limits::SLICE_MAX);
+            }
         }
         out
     }
@@ -357,6 +448,7 @@ impl Stage {
             "bytes" => self.quotas.bytes = value,
             "memory" => self.quotas.memory_bytes = value,
             "namespaces" => self.quotas.namespaces = value,
+            "sessions" => self.quotas.sessions = value,
             other => panic!("unknown quota `{other}`"),
         }
         self.restart()
@@ -364,7 +456,8 @@ impl Stage {
 
     fn recovered(&self, revision: Revision) -> Machine {
         let rows = self.machine.rows();
-        Machine::recover(7, self.quotas, revision, &rows, &self.log)
+        let log = self.log.iter().filter(|change| change.revision() > self.cut);
+        Machine::recover(7, self.quotas, revision, &rows, log)
     }
 
     fn restart(&mut self) -> String {
@@ -378,18 +471,16 @@ impl Stage {
     /// The log alone, absorbed twice over, gives the same rows.
     fn check_replay(&self) {
         let twice = self.log.iter().flat_map(|change| [change, change]);
-        let mut rows: BTreeMap<(String, Token), Change> = BTreeMap::new();
+        let mut rows: BTreeMap<RowKey, Change> = BTreeMap::new();
         for change in twice {
-            match change {
-                Change::LeaseGranted(it) => {
-                    rows.insert((it.namespace.as_str().into(), it.token), change.clone());
+            match change.trace() {
+                Trace::Created(key) | Trace::Written(key) => {
+                    rows.insert(key, change.clone());
                 }
-                Change::LeaseEnded(it) => {
-                    rows.remove(&(it.namespace.as_str().into(), it.token));
+                Trace::Removed(key) => {
+                    rows.remove(&key);
                 }
-                Change::Started { .. }
-                | Change::RequestRemembered(_)
-                | Change::RequestAbandoned { .. } => {}
+                Trace::None => {}
             }
         }
         let rows: Vec<Change> = rows.into_values().collect();
@@ -405,11 +496,19 @@ impl Stage {
 fn identity(command: &Command) -> String {
     match command {
         Command::AcquireLease(it) => {
-            format!("{}{}{:?}{:?}", it.holder, it.target.resource, it.target.mode, it.ttl)
+            format!("{}{}{:?}{:?}", it.holder, it.target.resource, it.target.mode, it.lifetime)
         }
         Command::Transact(operations) => operations.iter().map(identity).collect(),
         other => format!("{other:?}"),
     }
+}
+
+fn session_id(name: &str) -> SessionId {
+    SessionId(hash16(&format!("session {name}")))
+}
+
+fn session_base(name: &str) -> RequestHash {
+    RequestHash(hash16(&format!("requests of {name}")))
 }
 
 fn fence(text: &str) -> Fence {

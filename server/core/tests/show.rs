@@ -7,7 +7,7 @@ use singletrack_core::{
     decision::{After, Answer, Decision},
     motion::Motion,
     refusal::{Held, Refusal},
-    reply::{HolderInfo, LeaseInfo, Reply},
+    reply::{HolderInfo, LeaseInfo, Notice, Reply, SessionPage},
     types::Mode,
 };
 
@@ -81,11 +81,37 @@ fn reply(reply: &Reply) -> String {
         Reply::ForceReleased { holder, replayed } => {
             format!("force-released from {holder}{}", if *replayed { " replayed" } else { "" })
         }
+        Reply::SessionOpened { remaining_ms, .. } => {
+            format!("session-opened remaining={remaining_ms}")
+        }
+        Reply::SessionAttached(it) => format!(
+            "session-attached generation={} ttl={} remaining={} holds {} of {}",
+            it.generation,
+            it.ttl_ms,
+            it.remaining_ms,
+            session_page(&it.held),
+            it.held_count
+        ),
+        Reply::SessionKept(remaining) => format!("session-kept remaining={remaining}"),
+        Reply::SessionClosed { replayed } => {
+            format!("session-closed{}", if *replayed { " replayed" } else { "" })
+        }
+        Reply::SessionLeases(page) => format!("holds {}", session_page(page)),
+        Reply::Notice(Notice::Superseded) => "notice superseded".into(),
+        Reply::Notice(Notice::SessionLost(end)) => format!("notice session-lost {end:?}"),
+        Reply::Notice(Notice::LeaseLost { token, end, .. }) => {
+            format!("notice lease-lost token={token} {end:?}")
+        }
         Reply::Transacted(replies) => {
             let each: Vec<String> = replies.iter().map(self::reply).collect();
             format!("transacted [{}]", each.join("; "))
         }
     }
+}
+
+fn session_page(page: &SessionPage) -> String {
+    let tokens: Vec<String> = page.leases.iter().map(|(_, token)| token.to_string()).collect();
+    format!("[{}] next={:?}", tokens.join(", "), page.next)
 }
 
 fn leases(leases: &[LeaseInfo]) -> String {
@@ -134,6 +160,7 @@ fn refusal(refusal: &Refusal) -> String {
         Refusal::NotFound => "NOT_FOUND".into(),
         Refusal::LeaseLost { end, token } => format!("LEASE_LOST {end:?} token={token}"),
         Refusal::NotHolder => "NOT_HOLDER".into(),
+        Refusal::SessionLost { end } => format!("SESSION_LOST {end:?}"),
         Refusal::Held(why) => format!("HELD {}", held(why)),
         Refusal::StillWaiting(why) => format!("STILL_WAITING {}", held(why)),
         Refusal::Quota { cap, maximum } => format!("QUOTA {cap:?} maximum={maximum}"),
@@ -153,6 +180,7 @@ fn effect(effect: &Effect) -> String {
             format!("transacted [{}]", each.join("; "))
         }
         Effect::Acquired { token, .. } => format!("acquired token={token}"),
+        Effect::LeaseEnded { end, token } => format!("lease-ended {end:?} token={token}"),
     }
 }
 
@@ -160,28 +188,52 @@ fn change(change: &Change) -> String {
     match change {
         Change::Started { revision } => format!("started revision={revision}"),
         Change::RequestRemembered(it) => {
-            format!("request-remembered revision={} {}", it.revision, effect(&it.effect))
+            let of = it.of.map(|(session, seq)| format!(" of {session}/{seq}"));
+            let of = of.unwrap_or_default();
+            format!("request-remembered revision={} {}{of}", it.revision, effect(&it.effect))
+        }
+        Change::SessionOpened(it) => format!(
+            "session-opened {} number={} holder={} ttl={}",
+            it.namespace,
+            it.number,
+            it.holder,
+            it.ttl.ms()
+        ),
+        Change::SessionEnded(it) => {
+            format!("session-ended {} revision={} {:?}", it.opened.number, it.revision, it.end)
+        }
+        Change::SessionSwept { number, revision, .. } => {
+            format!("session-swept {number} revision={revision}")
+        }
+        Change::SessionFloored { number, below, revision } => {
+            format!("session-floored {number} below={below} revision={revision}")
         }
         Change::RequestAbandoned { revision, .. } => {
             format!("request-abandoned revision={revision}")
         }
         Change::LeaseGranted(it) => format!(
-            "lease-granted {}/{} token={} {} holder={} ttl={}{}",
+            "lease-granted {}/{} token={} {} holder={} ttl={}{}{}",
             it.namespace,
             it.resource,
             it.token,
             mode(it.mode),
             it.holder,
             it.ttl.ms(),
-            if it.request.is_some() { " with request" } else { "" }
+            if it.request.is_some() { " with request" } else { "" },
+            match it.session {
+                Some(session) if it.is_bound => format!(" in session {session}"),
+                Some(session) => format!(" asked by session {session}"),
+                None => String::new(),
+            }
         ),
         Change::LeaseEnded(it) => format!(
-            "lease-ended {} token={} revision={} {:?}{}",
+            "lease-ended {} token={} revision={} {:?}{}{}",
             it.namespace,
             it.token,
             it.revision,
             it.end,
-            if it.request.is_some() { " with request" } else { "" }
+            if it.request.is_some() { " with request" } else { "" },
+            it.by.map(|by| format!(" by {}/{}", by.session, by.seq)).unwrap_or_default()
         ),
     }
 }
@@ -207,6 +259,19 @@ fn motion(motion: &Motion) -> String {
         }
         Motion::LeaseRenewed { lease } => format!("lease-renewed lease={lease}"),
         Motion::LeaseRearmed { lease, at } => format!("lease-rearmed lease={lease} at={at}"),
+        Motion::SessionKept { session } => format!("session-kept session={session}"),
+        Motion::SessionRearmed { session, at } => {
+            format!("session-rearmed session={session} at={at}")
+        }
+        Motion::SessionAttached { session, stream } => {
+            format!("session-attached session={session} stream={}", stream.0)
+        }
+        Motion::RepliesAcknowledged { session, below, seen } => {
+            format!("replies-acknowledged session={session} below={below} seen={seen:?}")
+        }
+        Motion::SessionForgotten { session, count } => {
+            format!("session-forgotten session={session} count={count}")
+        }
         Motion::Forgotten { count } => format!("forgotten count={count}"),
         Motion::Settled => "settled".into(),
     }

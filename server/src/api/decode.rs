@@ -345,8 +345,9 @@ pub(crate) fn abandon_lease(
     if !flaws.is_empty() {
         return Err(flaws);
     }
-    let (abandoned, _) = context.identify_text(id);
-    Ok(context.read_only(Command::AbandonLease { abandoned }))
+    let (abandoned, of) = context.identify_text(id);
+    let of = of.and_then(|of| Some((of.session, of.seq?)));
+    Ok(context.read_only(Command::AbandonLease { abandoned, of }))
 }
 
 /// Decodes a renewal.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use singletrack_core::{
-    command::{Command, LeaseKey},
+    command::{Command, LeaseKey, Lifetime},
     refusal::{LeaseEnd, Refusal},
     reply::{AbandonedState, Checked, Found, Grant, HolderInfo, LeaseInfo, Reply},
     types::{Holder, LeaseId, Mode, ResourceName, Target, Token, Ttl},
@@ -43,7 +43,7 @@ async fn an_acquire_reaches_the_track_with_its_defaults_and_its_grant_comes_back
     assert_eq!(question.namespace.as_str(), "default");
     assert_eq!(question.mark, None);
     let Command::AcquireLease(asked) = question.command else { panic!("{question:?}") };
-    assert_eq!(asked.ttl, Ttl::parse(30_000).unwrap());
+    assert_eq!(asked.lifetime, Lifetime::Ttl(Ttl::parse(30_000).unwrap()));
     assert_eq!((asked.wait_ms, asked.keep_ms), (0, 10_000));
     assert_eq!(asked.target.mode, Mode::Exclusive);
 }
@@ -110,9 +110,16 @@ async fn every_other_call_is_asked_and_answered() {
             Command::ForceReleaseLease { .. } => {
                 Reply::ForceReleased { holder: Holder::parse("agent").unwrap(), replayed: false }
             }
-            other @ (Command::AcquireLease(_) | Command::GetLease(_) | Command::Transact(_)) => {
-                panic!("{other:?}")
-            }
+            other @ (Command::AcquireLease(_)
+            | Command::GetLease(_)
+            | Command::OpenSession(_)
+            | Command::AttachSession(_)
+            | Command::KeepSessionAlive(_)
+            | Command::CloseSession(_)
+            | Command::ListSessionLeases { .. }
+            | Command::AcknowledgeReplies { .. }
+            | Command::CancelWaits(_)
+            | Command::Transact(_)) => panic!("{other:?}"),
         }))
     })
     .await;

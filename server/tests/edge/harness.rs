@@ -1,9 +1,10 @@
 //! A server on a free loopback port whose track answers what a test says, and clients for it.
 
 use std::{
+    collections::{BTreeSet, VecDeque},
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -12,7 +13,12 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use prost::Message;
-use singletrack_core::reply::Reply;
+use singletrack_core::{
+    command::Command,
+    refusal::Refusal,
+    reply::{Notice, Reply},
+    types::Namespace,
+};
 use singletrack_proto::{
     Reason,
     v1::{
@@ -21,12 +27,12 @@ use singletrack_proto::{
     },
 };
 use singletrack_server::{
-    api::Ask,
+    api::{Ask, Converse},
     config::Config,
     server::{Running, ServeError, Server},
     store::StoreError,
     telemetry::Metrics,
-    track::{CallError, Question},
+    track::{CallError, Heard, Question},
 };
 use tokio::{
     net::TcpStream,
@@ -51,6 +57,9 @@ pub(crate) struct Double {
     asked: mpsc::Sender<Question>,
     detached: mpsc::Sender<()>,
     draining: tokio::sync::watch::Receiver<bool>,
+    /// What lines were told, and the way to tell the newest one something.
+    spoken: Arc<Mutex<Vec<Spoken>>>,
+    notify: Arc<Mutex<Option<mpsc::Sender<Notice>>>>,
 }
 
 /// Tells when a call is dropped unanswered.
@@ -70,7 +79,98 @@ impl Drop for Attached {
     }
 }
 
+/// A line of the double: what is submitted is scripted like any question.
+pub(crate) struct DoubleLine {
+    track: Double,
+    heard: VecDeque<Heard>,
+    parked: BTreeSet<u64>,
+    stream: Arc<Mutex<Vec<Spoken>>>,
+    notices: mpsc::Receiver<Notice>,
+}
+
+/// What a line was told beside questions.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Spoken {
+    Told(Command),
+    Cancelled(Vec<u64>),
+    Dropped,
+}
+
+impl Converse for DoubleLine {
+    fn submit(&mut self, questions: Vec<(u64, Question)>) -> Vec<(u64, CallError)> {
+        let mut refused = Vec::new();
+        for (tag, question) in questions {
+            let turn = (self.track.script)(&question);
+            let _ = self.track.asked.try_send(question);
+            match turn {
+                Turn::Say(Err(error @ CallError::Overloaded { .. })) => refused.push((tag, error)),
+                Turn::Say(result) => self.heard.push_back(Heard::Answer(tag, result)),
+                Turn::Park => {
+                    self.parked.insert(tag);
+                }
+            }
+        }
+        refused
+    }
+
+    fn tell(&mut self, question: Question) {
+        self.stream.lock().unwrap().push(Spoken::Told(question.command));
+    }
+
+    fn cancel(&mut self, _: &Namespace, tags: &[u64]) {
+        self.stream.lock().unwrap().push(Spoken::Cancelled(tags.to_vec()));
+        for tag in tags {
+            if self.parked.remove(tag) {
+                let cancelled = Err(CallError::Refused(Refusal::CancelledWait));
+                self.heard.push_back(Heard::Answer(*tag, cancelled));
+            }
+        }
+    }
+
+    async fn hear(&mut self) -> Vec<Heard> {
+        if !self.heard.is_empty() {
+            return self.heard.drain(..).collect();
+        }
+        tokio::select! {
+            Some(notice) = self.notices.recv() => vec![Heard::Notice(notice)],
+            () = drained(&mut self.track.draining), if !self.parked.is_empty() => {
+                let parked = std::mem::take(&mut self.parked).into_iter();
+                parked.map(|tag| Heard::Answer(tag, Err(CallError::ShuttingDown))).collect()
+            }
+            else => std::future::pending().await,
+        }
+    }
+
+    fn under_way(&self) -> usize {
+        self.parked.len() + self.heard.len()
+    }
+}
+
+async fn drained(draining: &mut tokio::sync::watch::Receiver<bool>) {
+    drop(draining.wait_for(|draining| *draining).await);
+}
+
+impl Drop for DoubleLine {
+    fn drop(&mut self) {
+        self.stream.lock().unwrap().push(Spoken::Dropped);
+    }
+}
+
 impl Ask for Double {
+    type Line = DoubleLine;
+
+    fn line(&self) -> DoubleLine {
+        let (tell, notices) = mpsc::channel(16);
+        *self.notify.lock().unwrap() = Some(tell);
+        DoubleLine {
+            track: self.clone(),
+            heard: VecDeque::new(),
+            parked: BTreeSet::new(),
+            stream: self.spoken.clone(),
+            notices,
+        }
+    }
+
     fn ask(&self, question: Question) -> impl Future<Output = Result<Reply, CallError>> + Send {
         let turn = (self.script)(&question);
         let _ = self.asked.try_send(question);
@@ -113,6 +213,8 @@ pub(crate) struct Rig {
     pub(crate) closed: Arc<AtomicBool>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fatal: Option<oneshot::Sender<StoreError>>,
+    pub(crate) spoken: Arc<Mutex<Vec<Spoken>>>,
+    pub(crate) notify: Arc<Mutex<Option<mpsc::Sender<Notice>>>>,
     shutdown: Option<oneshot::Sender<()>>,
     served: JoinHandle<Result<(), ServeError>>,
 }
@@ -148,12 +250,15 @@ impl Rig {
         let clings = Arc::new(AtomicBool::new(false));
         let closed = Arc::new(AtomicBool::new(false));
         let metrics = Metrics::new();
+        let (spoken, notify) = (Arc::default(), Arc::default());
         let running = Running {
             track: Double {
                 script: Arc::new(script),
                 asked: asked_in,
                 detached: detached_in,
                 draining,
+                spoken: Arc::clone(&spoken),
+                notify: Arc::clone(&notify),
             },
             fatal,
             alive: {
@@ -191,6 +296,8 @@ impl Rig {
             closed,
             metrics,
             fatal: Some(fatal_in),
+            spoken,
+            notify,
             shutdown: Some(shutdown),
             served,
         }
@@ -321,4 +428,38 @@ impl Told {
         };
         malformed.violations.iter().map(|violation| violation.field.as_str()).collect()
     }
+}
+
+/// The reason in a status's details.
+pub(crate) fn reason(status: &Status) -> String {
+    let details = pb::Status::decode(status.details()).unwrap();
+    let info = details.details.iter().find(|any| any.type_url.ends_with("ErrorInfo")).unwrap();
+    pb::ErrorInfo::decode(info.value.as_slice()).unwrap().reason
+}
+
+/// Sends raw bytes on a stream of a session, ends it, and tells what came back.
+pub(crate) async fn exchange_raw(rig: &Rig, body: Bytes) -> Vec<v1::ExchangeResponse> {
+    use bytes::Buf as _;
+    use http_body_util::BodyExt as _;
+
+    let connection = TcpStream::connect(rig.address).await.unwrap();
+    let io = hyper_util::rt::TokioIo::new(connection);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut send, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    tokio::spawn(connection);
+    let request =
+        Request::post(format!("http://{}/singletrack.v1.SessionService/Exchange", rig.address))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(http_body_util::Full::new(body))
+            .unwrap();
+    let response = send.send_request(request).await.unwrap();
+    let mut bytes = response.into_body().collect().await.unwrap().to_bytes();
+    let mut frames = Vec::new();
+    while bytes.has_remaining() {
+        assert_eq!(bytes.get_u8(), 0, "nothing is compressed");
+        let length = bytes.get_u32() as usize;
+        frames.push(v1::ExchangeResponse::decode(bytes.split_to(length)).unwrap());
+    }
+    frames
 }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
 mod calls;
+mod exchange;
 mod harness;
 mod lifecycle;
 mod refusals;

@@ -183,7 +183,8 @@ fn asked_by(
     request: &Request,
     life: Life,
 ) -> Option<SessionNumber> {
-    mark.and_then(|_| admit::operation(view, request)).map(|(session, _)| session).or(life.session)
+    let asked = mark.and_then(|_| admit::operation(view, request)).map(|(session, _)| session);
+    life.session.or(asked)
 }
 
 /// `None`: nothing stands in the way; else how many attached waiters are ahead.
@@ -243,7 +244,8 @@ pub(crate) fn granted(
         resource: acquire.target.resource.clone(),
         mode: acquire.target.mode,
         ttl: life.ttl,
-        session: asked.by.or(life.session),
+        // What lives with a session is that session's, whoever asked.
+        session: life.session.or(asked.by),
         is_bound: life.session.is_some(),
         request: asked.mark,
     }
@@ -266,6 +268,7 @@ fn end_dead_holders(view: View<'_>, acquire: &AcquireLease, draft: &mut Draft) {
         }
         if let Some(session) = state.session_of(slot).map(|session| state.session(session))
             && let Some(ended) = &session.ended
+            && !view.has_ended(granted.token)
         {
             super::end::end(granted, ended.end.of_leases(), draft);
         }

@@ -14,7 +14,7 @@ use crate::{
     reply::{AbandonedState, Notice, Reply},
     session::admit,
     state::State,
-    types::{Ms, RequestHash, ResourceName, Token},
+    types::{Ms, RequestHash, ResourceName, SessionId, Token},
 };
 
 /// Decides a release.
@@ -129,6 +129,7 @@ pub(crate) fn force_within(
 pub(crate) fn abandon(
     view: View<'_>,
     abandoned: RequestHash,
+    of: Option<(SessionId, u64)>,
     draft: &mut Draft,
 ) -> Result<Reply, Refusal> {
     let state = view.state;
@@ -141,7 +142,7 @@ pub(crate) fn abandon(
         super::wait::cancel(state, waiter, draft);
         AbandonedState::Waiting
     } else {
-        match state.memory.request(abandoned) {
+        match admit::past_of(view, of, abandoned) {
             Some(Past::Effect { .. }) => return Err(Refusal::RequestIdReused),
             Some(Past::Abandoned) => return Ok(Reply::Abandoned(AbandonedState::Nothing)),
             Some(Past::LeaseEnded { .. }) => AbandonedState::Ended,

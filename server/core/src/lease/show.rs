@@ -48,13 +48,11 @@ pub(crate) fn list(view: View<'_>, after: u64, count: usize) -> Reply {
     let space = view.space.map(|space| view.state.space(space));
     let mut slots =
         space.into_iter().flat_map(|space| space.leases.range((from, core::ops::Bound::Unbounded)));
-    let leases: alloc::vec::Vec<_> = slots
-        .by_ref()
-        .take(count)
-        .filter_map(|(_, slot)| view.known(*slot))
-        .map(Known::lease_info)
-        .collect();
-    let next = leases.last().map(|last| last.token).filter(|_| slots.next().is_some());
+    let looked: alloc::vec::Vec<_> = slots.by_ref().take(count).collect();
+    // Those of dead sessions are passed over; the next page goes on behind what was looked at.
+    let next = looked.last().map(|(token, _)| **token).filter(|_| slots.next().is_some());
+    let known = looked.into_iter().filter_map(|(_, slot)| view.known(*slot));
+    let leases = known.map(Known::lease_info).collect();
     Reply::Page { leases, next }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     memory::Past,
     overlay::View,
     refusal::Refusal,
-    types::{RequestMark, SessionNumber},
+    types::{RequestHash, RequestMark, SessionId, SessionNumber},
 };
 
 /// What becomes of a call before it is decided.
@@ -43,11 +43,23 @@ pub(crate) fn admit(view: View<'_>, request: &Request) -> Admission {
 
 /// What is remembered of an earlier send of this request.
 pub(crate) fn past<'a>(view: View<'a>, request: &Request, mark: RequestMark) -> Option<&'a Past> {
-    let kept = request.origin.and_then(|Origin { session, seq, .. }| {
-        let slot = view.session(session)?;
-        view.state.session(slot).replies.get(seq?)
-    });
-    kept.or_else(|| view.state.memory.request(mark.id))
+    let of = request.origin.and_then(|Origin { session, seq, .. }| Some((session, seq?)));
+    past_of(view, of, mark.id)
+}
+
+/// The same, by the identity alone. What was abandoned is so whatever it had come to.
+pub(crate) fn past_of(
+    view: View<'_>,
+    of: Option<(SessionId, u64)>,
+    id: RequestHash,
+) -> Option<&Past> {
+    let remembered = view.state.memory.request(id);
+    if remembered == Some(&Past::Abandoned) {
+        return remembered;
+    }
+    let kept =
+        of.and_then(|(session, seq)| view.state.session(view.session(session)?).replies.get(seq));
+    kept.or(remembered)
 }
 
 /// An unknown request may be executed while it can't have been forgotten. A live session

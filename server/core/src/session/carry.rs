@@ -36,7 +36,7 @@ pub(crate) fn carry(
         let number = number.revision().0;
         let from = if number == at.session { at.seq } else { 0 };
         if from == 0 {
-            carry_floor(session, draft);
+            carry_floor(session, through, draft);
         }
         let looked: Vec<_> = session.replies.from(from).take(left).collect();
         for (seq, kept) in looked.iter().filter(|(_, kept)| kept.logged <= through) {
@@ -59,9 +59,10 @@ pub(crate) fn carry(
 }
 
 /// The floor keeps what was acknowledged from being executed when nothing else is left of it.
-fn carry_floor(session: &Session, draft: &mut Draft) {
+fn carry_floor(session: &Session, through: Revision, draft: &mut Draft) {
     let below = session.replies.below();
-    if session.is_live() && below > session.replies.floored.max(1) {
+    let (floored, logged) = session.replies.floored;
+    if session.is_live() && below > 1 && (below > floored || logged <= through) {
         let (number, revision) = (session.opened.number, draft.take_revision());
         draft.change(Change::SessionFloored { number, below, revision });
     }

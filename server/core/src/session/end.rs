@@ -32,7 +32,8 @@ pub(crate) fn close(view: View<'_>, id: SessionId, draft: &mut Draft) -> Result<
 pub(crate) fn expire(state: &State, now: Ms, slot: u32, draft: &mut Draft) {
     let session = state.session(slot);
     if !session.is_live() {
-        draft.motion(Motion::SessionForgotten { session: slot, count: limits::SLICE_MAX });
+        let count = limits::SLICE_MAX / limits::SESSIONS_SLICE_MAX;
+        draft.motion(Motion::SessionForgotten { session: slot, count });
         return;
     }
     let at = state.floors.deadline(session.renewed, session.opened.ttl.ms());
@@ -67,7 +68,8 @@ pub(crate) fn sweep(state: &State, most: usize) -> Option<Draft> {
     for lease in session.leases.values().take(left) {
         lease::end::end(&state.lease(*lease).granted, ended.end.of_leases(), &mut draft);
     }
-    if session.waiters.len() + session.leases.len() <= most {
+    // Waiters go by motions, which are carried out after all changes: they are gone first.
+    if session.waiters.is_empty() && session.leases.len() <= most {
         let opened = &session.opened;
         let revision = draft.take_revision();
         draft.change(Change::SessionSwept {

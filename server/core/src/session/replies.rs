@@ -4,6 +4,7 @@ use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::seen::Seen;
 use crate::{
+    limits,
     memory::Past,
     types::{LeaseId, Revision},
 };
@@ -13,8 +14,8 @@ use crate::{
 pub(crate) struct Replies {
     kept: BTreeMap<u64, Kept>,
     seen: Seen,
-    /// The floor as the log has it.
-    pub(crate) floored: u64,
+    /// The floor as the log has it, and when it last said so.
+    pub(crate) floored: (u64, Revision),
 }
 
 /// One operation's.
@@ -51,11 +52,8 @@ impl Replies {
         self.kept.insert(seq, kept)
     }
 
-    pub(crate) fn raise_floor(&mut self, below: u64) {
-        self.seen.add_below(below);
-    }
-
-    /// Takes note of acknowledgements; what need not be kept any more.
+    /// Takes note of acknowledgements; what need not be kept any more, at most a slice of what
+    /// the floor has passed: the rest goes with later ones.
     pub(crate) fn acknowledge(&mut self, below: u64, seen: &[u64]) -> Vec<Kept> {
         self.seen.add_below(below);
         let mut gone = self.take_below(self.seen.below());
@@ -79,14 +77,20 @@ impl Replies {
         taken
     }
 
-    /// Replies from `seq` on, in order.
+    /// What they count against replay memory.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.kept.values().map(|kept| kept.past.bytes()).sum()
+    }
+
+    /// Replies from `seq` on that are not acknowledged, in order.
     pub(crate) fn from(&self, seq: u64) -> impl Iterator<Item = (u64, &Kept)> {
-        self.kept.range(seq..).map(|(seq, kept)| (*seq, kept))
+        self.kept.range(seq.max(self.seen.below())..).map(|(seq, kept)| (*seq, kept))
     }
 
     fn take_below(&mut self, below: u64) -> Vec<Kept> {
         let mut taken = Vec::new();
-        while let Some(first) = self.kept.first_entry()
+        while taken.len() < limits::SLICE_MAX
+            && let Some(first) = self.kept.first_entry()
             && *first.key() < below
         {
             taken.push(first.remove());

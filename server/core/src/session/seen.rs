@@ -29,6 +29,7 @@ impl Seen {
 
     /// Raises the floor.
     pub(crate) fn add_below(&mut self, below: u64) {
+        let below = below.min(limits::SEQ_MAX + 1);
         if below <= self.below {
             return;
         }
@@ -43,7 +44,7 @@ impl Seen {
 
     /// Adds one; false: there are too many gaps, and it is not taken note of.
     pub(crate) fn add(&mut self, seq: u64) -> bool {
-        if self.contains(seq) {
+        if self.contains(seq) || !(1..=limits::SEQ_MAX).contains(&seq) {
             return true;
         }
         if seq == self.below() {

@@ -6,7 +6,7 @@ use singletrack_core::types::{CommandHash, RequestHash};
 use super::*;
 
 fn context() -> Context {
-    Context { namespace: Namespace::default(), budget_ms: None }
+    Context { namespace: Namespace::default(), budget_ms: None, on_stream: None }
 }
 
 fn whole() -> Flaws {
@@ -176,7 +176,7 @@ fn a_page_token_is_the_last_token_of_the_page_before() {
 #[test]
 fn an_operation_decodes_as_its_call_does_with_its_name_before_the_paths() {
     use v1::operation::Operation as Op;
-    let decode = |op| operation(context(), v1::Operation { operation: Some(op) });
+    let decode = |op| operation(context(), v1::Operation { seq: 0, operation: Some(op) });
     let mut message = acquire();
     let Ok(Asked::Track(question)) = decode(Op::AcquireLease(message.clone())) else {
         panic!("an acquire is a question")
@@ -185,7 +185,7 @@ fn an_operation_decodes_as_its_call_does_with_its_name_before_the_paths() {
     message.targets[0].resource = String::new();
     let flaws = decode(Op::AcquireLease(message)).unwrap_err();
     assert_eq!(flaws.fields()[0].field, "acquire_lease.targets[0].resource");
-    let flaws = operation(context(), v1::Operation { operation: None }).unwrap_err();
+    let flaws = operation(context(), v1::Operation { seq: 0, operation: None }).unwrap_err();
     assert_eq!(flaws.fields()[0].field, "operation");
     let ping = v1::PingRequest { payload: "hello".into() };
     let Ok(Asked::Ping(asked)) = decode(Op::Ping(ping.clone())) else { panic!("a ping") };

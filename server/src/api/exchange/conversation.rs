@@ -62,6 +62,8 @@ pub(super) struct Conversation<L> {
     seen_below: u64,
     out: Outgoing,
     phase: Phase,
+    /// The client says nothing more, though it was not welcomed yet.
+    has_hung_up: bool,
 }
 
 /// The session whose stream this is, or will be.
@@ -100,6 +102,7 @@ impl<L: Converse> Conversation<L> {
             seen_below: 0,
             out: Outgoing::default(),
             phase: Phase::Hello,
+            has_hung_up: false,
         }
     }
 
@@ -162,8 +165,9 @@ impl<L: Converse> Conversation<L> {
         match self.phase {
             Phase::Hello if self.session.is_none() => self.phase = Phase::Ended(None),
             Phase::Talking => self.phase = Phase::Closing,
-            // Whoever said hello and hung up is told what became of it: see `welcome`.
-            Phase::Hello | Phase::Closing | Phase::Leaving | Phase::Ended(_) => {}
+            // Whoever said hello and hung up is still told what became of it.
+            Phase::Hello => self.has_hung_up = true,
+            Phase::Closing | Phase::Leaving | Phase::Ended(_) => {}
         }
     }
 
@@ -379,7 +383,7 @@ impl<L: Converse> Conversation<L> {
         let resumed = self.session.is_some_and(|session| session.resumed);
         self.out.welcome(encode::welcome(attached, resumed));
         if matches!(self.phase, Phase::Hello) {
-            self.phase = Phase::Talking;
+            self.phase = if self.has_hung_up { Phase::Closing } else { Phase::Talking };
         }
     }
 
