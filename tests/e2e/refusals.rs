@@ -5,17 +5,17 @@
 use std::{path::Path, sync::Arc};
 
 use prost::Message;
-use singletrack_core::reply::Reply;
+use singletrack_core::{reply::Reply, types::Namespace};
 use singletrack_proto::{
     Reason, Retry,
     v1::{self, refusal::Detail},
 };
 use singletrack_server::{
-    api::Ask,
+    api::{Ask, Converse},
     server::{Running, ServeError, Server},
     store::memory::Disk,
     telemetry::Metrics,
-    track::{CallError, Question},
+    track::{CallError, Heard, Question},
 };
 use tokio::{sync::oneshot, task::JoinSet};
 use tonic::Code;
@@ -85,6 +85,7 @@ async fn provoke(reason: Reason) -> Vec<Told> {
         Reason::StaleFence => stale_fence().await,
         Reason::LeaseLost => lease_lost().await,
         Reason::NotHolder => not_holder().await,
+        Reason::SessionLost => session_lost().await,
         Reason::RequestIdReused => request_id_reused().await,
         Reason::RequestIdForgotten => request_id_forgotten().await,
         Reason::NotFound => not_found().await,
@@ -98,6 +99,25 @@ async fn provoke(reason: Reason) -> Vec<Told> {
         Reason::OutcomeUnknown => outcome_unknown().await,
         Reason::Internal => internal().await,
     }
+}
+
+async fn session_lost() -> Vec<Told> {
+    let rig = Rig::start().await;
+    let mut sessions = rig.sessions().await;
+    let open = v1::OpenSessionRequest { holder: "agent".into(), ttl_ms: None };
+    let session_id = ok(sessions.open_session(open)).await.session_id;
+    let close = v1::CloseSessionRequest { session_id: session_id.clone() };
+    ok(sessions.close_session(close)).await;
+    let keep = v1::KeepSessionAliveRequest { session_id: session_id.clone() };
+    let kept = refused(sessions.keep_session_alive(keep)).await;
+    let Some(Detail::SessionLost(lost)) = &kept.refusal.detail else { panic!("{kept:?}") };
+    assert_eq!(lost.end(), v1::SessionEnd::Closed);
+    let bound = v1::AcquireLeaseRequest { session_id, ttl_ms: None, ..acquire("a", "agent") };
+    let taken = refused(rig.leases().await.acquire_lease(bound)).await;
+    let nobody = v1::KeepSessionAliveRequest { session_id: "00".repeat(16) };
+    let unknown = refused(sessions.keep_session_alive(nobody)).await;
+    rig.stop().await;
+    vec![kept, taken, unknown]
 }
 
 async fn held() -> Vec<Told> {
@@ -453,7 +473,34 @@ impl Drop for Resumed<'_> {
 #[derive(Clone)]
 struct Buggy;
 
+/// Nobody talks on it here.
+struct NoLine;
+
+impl Converse for NoLine {
+    fn submit(&mut self, questions: Vec<(u64, Question)>) -> Vec<(u64, CallError)> {
+        questions.into_iter().map(|(tag, _)| (tag, CallError::Internal)).collect()
+    }
+
+    fn tell(&mut self, _: Question) {}
+
+    fn cancel(&mut self, _: &Namespace, _: &[u64]) {}
+
+    async fn hear(&mut self) -> Vec<Heard> {
+        std::future::pending().await
+    }
+
+    fn under_way(&self) -> usize {
+        0
+    }
+}
+
 impl Ask for Buggy {
+    type Line = NoLine;
+
+    fn line(&self) -> NoLine {
+        NoLine
+    }
+
     async fn ask(&self, _: Question) -> Result<Reply, CallError> {
         Err(CallError::Internal)
     }

@@ -6,7 +6,7 @@ use std::{future::Future, net::SocketAddr, path::Path, time::Duration};
 use bytes::Bytes;
 use http::HeaderMap;
 use prost::Message;
-use singletrack::Client;
+use singletrack::{Client, Transport};
 use singletrack_proto::{
     DOMAIN, Reason,
     v1::{
@@ -136,7 +136,8 @@ impl Rig {
 
     /// The Rust client, on a connection of its own.
     pub(crate) fn client(&self) -> Client {
-        Client::connect(format!("http://{}", self.address)).unwrap()
+        let url = format!("http://{}", self.address);
+        Client::builder(url).transport(Transport::Unary).retries(false).build().unwrap()
     }
 
     /// Resolves when so many wait for the resource.

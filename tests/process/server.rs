@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use singletrack::Client;
+use singletrack::{Client, Transport};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader},
@@ -67,7 +67,7 @@ impl Server {
 
     /// A client of it.
     pub(crate) fn client(&self) -> Client {
-        Client::connect(self.url()).unwrap()
+        Client::builder(self.url()).transport(Transport::Unary).retries(false).build().unwrap()
     }
 
     /// The last lines it printed.

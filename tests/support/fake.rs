@@ -16,7 +16,10 @@ use singletrack_proto::v1::{
     self, lease_service_server::LeaseService, operation::Operation, operation_reply::Reply,
     session_service_server::SessionService,
 };
-use tonic::{Request, Response, Status, metadata::MetadataMap, transport::server::TcpIncoming};
+use tokio_stream::Stream;
+use tonic::{
+    Request, Response, Status, Streaming, metadata::MetadataMap, transport::server::TcpIncoming,
+};
 
 /// A fake that listens. Its server ends with the runtime.
 #[derive(Clone)]
@@ -159,6 +162,55 @@ fake_service! { LeaseService:
     force_release_lease(ForceReleaseLeaseRequest) -> ForceReleaseLeaseResponse as ForceReleaseLease;
 }
 
-fake_service! { SessionService:
-    ping(PingRequest) -> PingResponse as Ping;
+/// Streams are for a real server: this one has none, so that clients fall back to unary calls.
+#[tonic::async_trait]
+impl SessionService for Fake {
+    type ExchangeStream =
+        std::pin::Pin<Box<dyn Stream<Item = Result<v1::ExchangeResponse, Status>> + Send>>;
+
+    async fn ping(
+        &self,
+        request: Request<v1::PingRequest>,
+    ) -> Result<Response<v1::PingResponse>, Status> {
+        let (metadata, _, message) = request.into_parts();
+        match self.answer(Operation::Ping(message), &metadata).await? {
+            Reply::Ping(reply) => Ok(Response::new(reply)),
+            other => Err(Status::internal(format!("an answer to another call: {other:?}"))),
+        }
+    }
+
+    async fn open_session(
+        &self,
+        _: Request<v1::OpenSessionRequest>,
+    ) -> Result<Response<v1::OpenSessionResponse>, Status> {
+        Err(Status::unimplemented("this fake has no sessions"))
+    }
+
+    async fn keep_session_alive(
+        &self,
+        _: Request<v1::KeepSessionAliveRequest>,
+    ) -> Result<Response<v1::KeepSessionAliveResponse>, Status> {
+        Err(Status::unimplemented("this fake has no sessions"))
+    }
+
+    async fn close_session(
+        &self,
+        _: Request<v1::CloseSessionRequest>,
+    ) -> Result<Response<v1::CloseSessionResponse>, Status> {
+        Err(Status::unimplemented("this fake has no sessions"))
+    }
+
+    async fn list_session_leases(
+        &self,
+        _: Request<v1::ListSessionLeasesRequest>,
+    ) -> Result<Response<v1::ListSessionLeasesResponse>, Status> {
+        Err(Status::unimplemented("this fake has no sessions"))
+    }
+
+    async fn exchange(
+        &self,
+        _: Request<Streaming<v1::ExchangeRequest>>,
+    ) -> Result<Response<Self::ExchangeStream>, Status> {
+        Err(Status::unimplemented("this fake has no sessions"))
+    }
 }

@@ -464,7 +464,9 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_is_not_there_was_never_asked() {
         // Port 1 is reserved and nobody listens there.
-        let client = Client::connect("http://127.0.0.1:1").unwrap();
+        let client =
+            Client::builder("http://127.0.0.1:1").retries(false).transport(super::Transport::Unary);
+        let client = client.build().unwrap();
         let error = client.ping().await.unwrap_err();
         assert!(error.was_never_sent() && error.is_retryable() && !error.may_have_happened());
         assert!(!error.is_from_server() && error.reason().is_none());

@@ -252,7 +252,7 @@ fn the_same_request_id_for_release_and_forced_release_is_two_requests() {
 fn an_abandon_names_its_acquire_by_the_same_hash() {
     let message = v1::AbandonLeaseRequest { abandoned_request_id: "one".into() };
     let question = abandon_lease(context(), &message, whole()).unwrap();
-    assert_eq!(question.command, Command::AbandonLease { abandoned: mark(|_| {}).id });
+    assert_eq!(question.command, Command::AbandonLease { abandoned: mark(|_| {}).id, of: None });
 }
 
 #[test]
