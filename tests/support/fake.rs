@@ -173,10 +173,11 @@ impl SessionService for Fake {
         request: Request<v1::PingRequest>,
     ) -> Result<Response<v1::PingResponse>, Status> {
         let (metadata, _, message) = request.into_parts();
-        match self.answer(Operation::Ping(message), &metadata).await? {
-            Reply::Ping(reply) => Ok(Response::new(reply)),
-            other => Err(Status::internal(format!("an answer to another call: {other:?}"))),
-        }
+        let answer = self.answer(Operation::Ping(message), &metadata).await?;
+        let Reply::Ping(reply) = answer else {
+            return Err(Status::internal(format!("an answer to another call: {answer:?}")));
+        };
+        Ok(Response::new(reply))
     }
 
     async fn open_session(

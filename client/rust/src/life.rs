@@ -88,7 +88,7 @@ impl Life {
         loop {
             match self.state() {
                 HoldState::Held => {}
-                other => return other,
+                other @ (HoldState::Uncertain | HoldState::Lost) => return other,
             }
             let look = self.until().left().min(LOOK);
             let _or_sooner = tokio::time::timeout(look, self.change()).await;

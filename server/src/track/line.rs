@@ -128,10 +128,8 @@ impl Line {
         let mut refused = Vec::new();
         let mut requests = Vec::with_capacity(questions.len());
         for (tag, question) in questions {
-            let call = match question.command {
-                Command::AttachSession(_) => 0,
-                _ => self.number_call(),
-            };
+            let is_own = matches!(question.command, Command::AttachSession(_));
+            let call = if is_own { 0 } else { self.number_call() };
             self.tags.insert(call, tag);
             requests.push(self.request(self.id(call), question));
         }

@@ -235,7 +235,9 @@ impl Calls {
         self.finish(seq, &result);
         match result {
             Ok(reply) => self.deliver(pending, life, Answered { reply, request_id: id, sent }),
-            Err(error) => tell(pending.ask, Err(error.sent_as(&id))).unwrap_or_default(),
+            Err(error) => {
+                tell(pending.ask, Err(error.sent_as(&id)));
+            }
         }
         None
     }
@@ -295,9 +297,7 @@ impl Calls {
         if let Operation::ReleaseLease(release) = &pending.ask.op {
             self.held.remove(&release.lease_id);
         }
-        if let Err(Ok(unheard)) = tell(pending.ask, Ok(answered))
-            && let Reply::AcquireLease(grant) = unheard.reply
-        {
+        if let Some(grant) = tell(pending.ask, Ok(answered)) {
             self.give_back(grant.lease_id, grant.token);
         }
     }
@@ -320,7 +320,7 @@ impl Calls {
         for seq in seqs {
             if let Some(pending) = self.remove(seq) {
                 self.acks.finish(seq);
-                tell(pending.ask, Err(Error::from_refusal(refusal.clone()))).ok();
+                tell(pending.ask, Err(Error::from_refusal(refusal.clone())));
             }
         }
     }
@@ -403,7 +403,7 @@ impl Calls {
     /// All are told the same.
     pub(super) fn fail(&mut self, error: &Error) {
         for (_, pending) in std::mem::take(&mut self.pending) {
-            tell(pending.ask, Err(error.clone())).ok();
+            tell(pending.ask, Err(error.clone()));
         }
         self.queue.clear();
         self.parked = 0;
@@ -432,14 +432,26 @@ impl Pending {
     }
 }
 
-/// Tells a caller; what it would have been told, if it is gone.
-pub(super) fn tell(
-    ask: Ask,
-    result: Result<Answered, Error>,
-) -> Result<(), Result<Answered, Error>> {
-    match ask.reply {
-        Some(reply) => reply.send(result),
-        None => Err(result),
+/// Tells a caller; a lease that it would have got, if it is gone.
+pub(super) fn tell(ask: Ask, result: Result<Answered, Error>) -> Option<v1::AcquireLeaseResponse> {
+    let unheard = match ask.reply {
+        Some(reply) => reply.send(result).err()?,
+        None => result,
+    };
+    match unheard.ok()?.reply {
+        Reply::AcquireLease(grant) => Some(grant),
+        Reply::Ping(_)
+        | Reply::KeepSessionAlive(_)
+        | Reply::CloseSession(_)
+        | Reply::ListSessionLeases(_)
+        | Reply::AbandonLease(_)
+        | Reply::RenewLeases(_)
+        | Reply::ReleaseLease(_)
+        | Reply::GetLease(_)
+        | Reply::ListLeases(_)
+        | Reply::CheckLease(_)
+        | Reply::ForceReleaseLease(_)
+        | Reply::Refusal(_) => None,
     }
 }
 

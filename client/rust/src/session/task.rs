@@ -379,7 +379,7 @@ impl Task {
         let has_identity = op::identity(&mut pending.ask.op.clone()).is_some();
         if is_bound {
             // Whatever it got is gone with the session.
-            tell(pending.ask, Err(error.clone())).ok();
+            tell(pending.ask, Err(error.clone()));
         } else if has_identity {
             // The session remembers its operations for a while: a unary call learns the outcome.
             self.ask_by_unary(session, seq, pending);
@@ -434,7 +434,7 @@ impl Task {
                 None if is_bound => {
                     let error = self.streamless.as_ref().map(|(_, error)| error.clone());
                     let error = error.unwrap_or_else(Error::deadline_passed);
-                    tell(pending.ask, Err(error)).ok();
+                    tell(pending.ask, Err(error));
                 }
                 None => {
                     let minted = crate::new_request_id().unwrap_or_default();

@@ -204,8 +204,8 @@ impl<L: Converse> Conversation<L> {
         };
         let seqs = self.check(&frame)?;
         let asked = self.greet(&hello).map_err(|flaws| flawed(&flaws))?;
-        for (_, error) in self.line.submit(asked) {
-            self.refuse(refuse::call(&error));
+        if let Some((_, error)) = self.line.submit(asked).first() {
+            self.refuse(refuse::call(error));
             return Ok(());
         }
         self.metrics.requested(Method::Exchange);

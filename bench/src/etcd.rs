@@ -1,0 +1,113 @@
+//! Lock cycles against etcd: Lock and Unlock of its lock service. Each slot has a lease of its
+//! own, granted once, and a name of its own. etcd's log is synced to disk by default.
+
+use std::time::Duration;
+
+use tonic::transport::{Channel, Endpoint};
+
+use crate::{
+    Error,
+    measure::{LOCK_SECONDS, Load, Measured, Meter, Span},
+    peer::{self, Peer},
+};
+use v3lockpb::{LockRequest, UnlockRequest, lock_client::LockClient};
+
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+#[expect(missing_docs, unreachable_pub, reason = "generated")]
+mod v3lockpb {
+    tonic::include_proto!("v3lockpb");
+}
+
+#[expect(missing_docs, unreachable_pub, reason = "generated")]
+mod etcdserverpb {
+    tonic::include_proto!("etcdserverpb");
+}
+
+pub(crate) async fn run(load: &Load) -> Result<Measured, Error> {
+    let (client, peers) = (peer::free_port()?, peer::free_port()?);
+    let (client, peers) =
+        (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peers}"));
+    let server = Peer::start("etcd", &load.folder, |folder| {
+        let options = [
+            ("--name", "compare".to_owned()),
+            ("--data-dir", folder.display().to_string()),
+            ("--listen-client-urls", client.clone()),
+            ("--advertise-client-urls", client.clone()),
+            ("--listen-peer-urls", peers.clone()),
+            ("--initial-advertise-peer-urls", peers.clone()),
+            ("--initial-cluster", format!("compare={peers}")),
+            ("--log-level", "error".to_owned()),
+        ];
+        options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+    })?;
+    wait_until_ready(&client).await?;
+    let mut slots = Vec::new();
+    for connection in 0..load.connections {
+        let channel = connect(&client).await?;
+        for number in load.slots(connection) {
+            let lease = grant(channel.clone()).await?;
+            let name = format!("bench/lock/{number:020}").into_bytes();
+            slots.push(Slot { client: LockClient::new(channel.clone()), name, lease });
+        }
+    }
+    let span = Span::start(load);
+    let mut tasks = tokio::task::JoinSet::new();
+    for slot in slots {
+        tasks.spawn(slot.run(Meter::new(span)));
+    }
+    tokio::time::sleep_until(span.begin).await;
+    let before = server.cpu();
+    tokio::time::sleep_until(span.end).await;
+    let used = server.cpu().zip(before).and_then(|(after, before)| after.checked_sub(before));
+    let mut meters = Vec::new();
+    while let Some(ended) = tasks.join_next().await {
+        meters.push(ended??);
+    }
+    server.end().await?;
+    Ok(Meter::sum(meters, span, used))
+}
+
+async fn connect(url: &str) -> Result<Channel, Error> {
+    Ok(Endpoint::from_shared(url.to_owned())?.tcp_nodelay(true).connect().await?)
+}
+
+async fn wait_until_ready(url: &str) -> Result<(), Error> {
+    let ready = async {
+        // Refused until there is a leader.
+        while grant_one(url).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    Ok(tokio::time::timeout(START_LIMIT, ready).await?)
+}
+
+async fn grant_one(url: &str) -> Result<i64, Error> {
+    grant(connect(url).await?).await
+}
+
+async fn grant(channel: Channel) -> Result<i64, Error> {
+    let request = etcdserverpb::LeaseGrantRequest { ttl: i64::from(LOCK_SECONDS) };
+    let mut client = etcdserverpb::lease_client::LeaseClient::new(channel);
+    Ok(client.lease_grant(request).await?.into_inner().id)
+}
+
+struct Slot {
+    client: LockClient<Channel>,
+    name: Vec<u8>,
+    lease: i64,
+}
+
+impl Slot {
+    async fn run(mut self, mut meter: Meter) -> Result<Meter, Error> {
+        loop {
+            let began = tokio::time::Instant::now();
+            let request = LockRequest { name: self.name.clone(), lease: self.lease };
+            let key = self.client.lock(request).await?.into_inner().key;
+            self.client.unlock(UnlockRequest { key }).await?;
+            if !meter.count(began, tokio::time::Instant::now()) {
+                return Ok(meter);
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Compares lock cycles of Singletrack, Redis and etcd, side by side on one machine.
+//!
+//! Owns the order of the rounds. Every server is started here, with a fresh folder, once for each
+//! figure, and no two of them run at the same time.
+
+mod etcd;
+mod machine;
+mod measure;
+mod ours;
+mod peer;
+mod redis;
+mod report;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Parser;
+
+use crate::{
+    measure::{Load, Measured},
+    ours::{Singletrack, Transport, Workload},
+};
+
+/// Anything that keeps the comparison from its end is told and ends it.
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Lock cycles of Singletrack, Redis and etcd, side by side.
+#[derive(Debug, Parser)]
+struct Args {
+    /// How often each is measured
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// How long each measurement lasts, after the warm-up
+    #[arg(long, default_value_t = 10)]
+    seconds: u64,
+    /// Cycles under way at any time, over all connections
+    #[arg(long, default_value_t = 256)]
+    inflight: usize,
+    /// Connections
+    #[arg(long, default_value_t = 8)]
+    connections: usize,
+    /// Where the data folders are made [default: the folder for temporary files]
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// The binary to measure [default: the one beside this one]
+    #[arg(long)]
+    singletrack: Option<PathBuf>,
+    /// Only these; may be repeated [default: all]
+    #[arg(long = "only", value_enum)]
+    only: Vec<Contender>,
+    /// Where the page is written; `-`: to standard output
+    #[arg(long, default_value = "bench/RESULTS.md")]
+    page: PathBuf,
+}
+
+/// One row of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Contender {
+    /// `SET NX PX` and compare-and-delete, `appendfsync always`
+    Redis,
+    /// Lock and Unlock of v3lock
+    Etcd,
+    /// Lock cycles on the session stream
+    SessionLock,
+    /// Lock cycles by unary calls
+    UnaryLock,
+    /// The ceiling of the session stream
+    SessionPing,
+    /// The ceiling of unary calls
+    UnaryPing,
+}
+
+// === impl Contender ===
+
+impl Contender {
+    const ALL: [Self; 6] = [
+        Self::Redis,
+        Self::SessionLock,
+        Self::Etcd,
+        Self::UnaryLock,
+        Self::SessionPing,
+        Self::UnaryPing,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Redis => "Redis, lock",
+            Self::Etcd => "etcd, lock",
+            Self::SessionLock => "Singletrack session, lock",
+            Self::UnaryLock => "Singletrack unary, lock",
+            Self::SessionPing => "Singletrack session, ping",
+            Self::UnaryPing => "Singletrack unary, ping",
+        }
+    }
+
+    async fn run(self, ours: &Singletrack, load: &Load) -> Result<Measured, Error> {
+        match self {
+            Self::Redis => redis::run(load).await,
+            Self::Etcd => etcd::run(load).await,
+            Self::SessionLock => ours.run(Workload::Lock, Transport::Session, load).await,
+            Self::UnaryLock => ours.run(Workload::Lock, Transport::Unary, load).await,
+            Self::SessionPing => ours.run(Workload::Ping, Transport::Session, load).await,
+            Self::UnaryPing => ours.run(Workload::Ping, Transport::Unary, load).await,
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match compare(&Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::say(&format!("error: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn compare(args: &Args) -> Result<(), Error> {
+    let folder = args.folder.clone().unwrap_or_else(std::env::temp_dir);
+    let load = Load::new(
+        args.inflight,
+        args.connections,
+        Duration::from_secs(args.seconds),
+        folder.clone(),
+    )?;
+    let chosen: Vec<_> = Contender::ALL
+        .into_iter()
+        .filter(|contender| args.only.is_empty() || args.only.contains(contender))
+        .collect();
+    let ours = Singletrack::new(args.singletrack.clone())?;
+    let machine = machine::describe(&folder, &ours).await?;
+    let mut results: Vec<(Contender, Vec<Measured>)> =
+        chosen.iter().map(|&contender| (contender, Vec::new())).collect();
+    // In alternating rounds, so that a slow minute of the machine meets all of them.
+    for round in 1..=args.rounds {
+        for (contender, measured) in &mut results {
+            let one = contender
+                .run(&ours, &load)
+                .await
+                .map_err(|error| format!("{}: {error}", contender.name()))?;
+            report::say(&format!("round {round}: {}: {one}", contender.name()));
+            measured.push(one);
+        }
+    }
+    let page = report::page(&machine, &load, &results);
+    if args.page.as_os_str() == "-" {
+        report::print(&page);
+    } else {
+        std::fs::write(&args.page, page)
+            .map_err(|error| format!("can't write {}: {error}", args.page.display()))?;
+    }
+    Ok(())
+}
