@@ -19,5 +19,7 @@ mod refusals;
 mod restart;
 #[path = "e2e/service.rs"]
 mod service;
+#[path = "e2e/sessions.rs"]
+mod sessions;
 #[path = "e2e/tidy.rs"]
 mod tidy;

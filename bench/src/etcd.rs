@@ -14,12 +14,10 @@ use v3lockpb::{LockRequest, UnlockRequest, lock_client::LockClient};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 
-#[expect(missing_docs, unreachable_pub, reason = "generated")]
 mod v3lockpb {
     tonic::include_proto!("v3lockpb");
 }
 
-#[expect(missing_docs, unreachable_pub, reason = "generated")]
 mod etcdserverpb {
     tonic::include_proto!("etcdserverpb");
 }

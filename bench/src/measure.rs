@@ -12,6 +12,9 @@ use crate::Error;
 
 const WARM_UP: Duration = Duration::from_secs(1);
 
+/// The longest latency that is told apart from longer ones, microseconds.
+const LATENCY_MAX_US: u64 = 60_000_000;
+
 /// How long a lock or a lease of a peer would last: far longer than a run, as nobody renews it.
 pub(crate) const LOCK_SECONDS: u32 = 600;
 
@@ -89,7 +92,8 @@ impl Span {
 
 impl Meter {
     pub(crate) fn new(span: Span) -> Self {
-        let latencies = Histogram::new(3).expect("three digits are legal");
+        let latencies = Histogram::new_with_bounds(1, LATENCY_MAX_US, 3)
+            .expect("three digits and these bounds are legal");
         Self { span, latencies }
     }
 

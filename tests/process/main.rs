@@ -18,9 +18,12 @@ mod command;
 mod server;
 mod tools;
 
+mod bench;
 mod cli_answers;
 mod cli_leases;
 mod grpcurl;
 mod kill_rounds;
+mod lock;
 mod pauses;
+mod race;
 mod readme;

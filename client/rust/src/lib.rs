@@ -1,10 +1,36 @@
 //! Rust client of the Singletrack coordination server.
 //!
-//! Owns the connection, the namespace, one method for each call, and one [`Error`] that says
-//! what a refusal means. It refuses to retry on its own, to renew in the background and to
-//! match the text of messages; sessions are not here yet.
+//! Owns connections, the session and its stream, retries, and the leases that are kept in the
+//! background; one method for each call, and one [`Error`] that says what a refusal means. It refuses to
+//! match the text of messages.
 //!
-//! # A short tour
+//! # Keeping a lease
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use singletrack::Client;
+//!
+//! # async fn tour() -> Result<(), singletrack::Error> {
+//! let client = Client::builder("http://127.0.0.1:7420").holder("agent-7").build()?;
+//! let lease = client.lease("repository/main").wait(Duration::from_secs(10)).acquire().await?;
+//! tokio::select! {
+//!     () = work(lease.token()) => {}
+//!     // The safe deadline has passed, or the server says that it is lost: stop.
+//!     state = lease.not_held() => eprintln!("no longer held: {state:?}"),
+//! }
+//! lease.release().await?;
+//! # Ok(())
+//! # }
+//! # async fn work(_token: u64) {}
+//! ```
+//!
+//! Without a ttl of its own a lease lives with the client's session, whose one keep-alive holds any
+//! number of them. Calls travel on the session's stream ([`Transport`]); a stream that breaks is
+//! resumed, and what was not answered is sent again under the same number, so nothing is done twice.
+//! With [`Transport::Auto`] calls go over unary ones while no stream can be had.
+//!
+//! # Call by call
 //!
 //! ```no_run
 //! use std::time::Duration;

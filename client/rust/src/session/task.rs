@@ -229,9 +229,11 @@ impl Task {
         self.streamless = Some((since, error));
     }
 
+    /// Nothing is said behind a hello that opens a session before its id is known: if the stream
+    /// broke, what was said would be under an id that nobody knows, and be said again under another.
     fn has_to_say(&self) -> bool {
         let acknowledge = self.acknowledge_at.is_some_and(|at| at <= Instant::now());
-        self.up.is_some() && (self.calls.has_to_say() || acknowledge)
+        self.up.is_some() && self.session.is_some() && (self.calls.has_to_say() || acknowledge)
     }
 
     /// Sends a frame. Whoever is about to ask is let in first: what goes together costs less.
