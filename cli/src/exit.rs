@@ -261,6 +261,11 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// Something to know that changes nothing. If stderr is closed there is nobody to tell.
+pub(crate) fn warn(message: &str) {
+    let _ = writeln!(io::stderr().lock(), "warning: {}", clean(message));
+}
+
 fn not_abandoned(error: &Error) -> String {
     format!("the acquire could not be abandoned: {}: {}", error.reason_name(), error.message())
 }
@@ -342,6 +347,7 @@ fn write_facts(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
             writeln!(out, "  limit: {maximum} {}", clean(limit))
         }
         // The client crate may learn facts that this command has no words for.
+        Facts::SessionLost { end, .. } => writeln!(out, "  session: {}", end.name()),
         _ => Ok(()),
     }
 }
@@ -400,6 +406,7 @@ fn facts_json(facts: &Facts) -> Value {
         Facts::Limit { limit, maximum, .. } => {
             json!({ "limit": { "limit": limit, "maximum": number(*maximum) } })
         }
+        Facts::SessionLost { end, .. } => json!({ "end": end.name() }),
         _ => Value::Null,
     }
 }

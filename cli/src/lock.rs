@@ -22,7 +22,7 @@ use tokio::{
 use crate::{
     args::{ClientArgs, LockArgs},
     end,
-    exit::{Exit, Failure},
+    exit::{self, Exit, Failure},
     lease::default_holder,
 };
 
@@ -36,6 +36,8 @@ const ACTOR: &str = "SINGLETRACK_ACTOR";
 const GRACE_MAX: Duration = Duration::from_secs(10);
 /// How long a command may take to be gone after SIGKILL.
 const KILL_TIME: Duration = Duration::from_millis(250);
+/// How long giving up a wait may take when the person is in a hurry.
+const GIVE_UP_TIME: Duration = Duration::from_millis(300);
 /// How often the lease is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -61,12 +63,14 @@ pub(crate) fn run(client: &ClientArgs, args: &LockArgs) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
         Err(error) => Err(Failure::no_runtime(&error)),
-        Ok(runtime) => {
-            let result = runtime.block_on(lock(client, args));
-            // What was begun in the background, a release or an abandon, gets a moment.
-            runtime.shutdown_timeout(Duration::from_millis(500));
+        Ok(runtime) => runtime.block_on(async {
+            let result = lock(client, args).await;
+            if matches!(result, Err(Failure::Interrupted { .. })) {
+                // The wait is given up in the background.
+                tokio::time::sleep(GIVE_UP_TIME).await;
+            }
             result
-        }
+        }),
     };
     end(result, client.output)
 }
@@ -138,7 +142,7 @@ async fn acquire(client: &Client, name: &str, args: &LockArgs) -> Result<LeaseHa
 /// What is still to be told about a release is no matter of the command's.
 async fn give_back(lease: LeaseHandle) {
     if let Err(error) = lease.release().await {
-        eprintln!("warning: the lease was not given back, it ends with its ttl: {error}");
+        exit::warn(&format!("the lease was not given back, it ends with its ttl: {error}"));
     }
 }
 

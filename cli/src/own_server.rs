@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::exit::{Exit, Failure};
+use crate::exit::{self, Exit, Failure};
 
 const START_TIME: Duration = Duration::from_secs(30);
 const STOP_TIME: Duration = Duration::from_secs(10);
@@ -168,7 +168,7 @@ impl Drop for Folder {
         match std::fs::remove_dir_all(&self.0) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => eprintln!("warning: {} is left behind: {error}", self.0.display()),
+            Err(error) => exit::warn(&format!("{} is left behind: {error}", self.0.display())),
         }
     }
 }

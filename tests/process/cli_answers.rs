@@ -372,7 +372,9 @@ async fn server_and_namespace_come_from_flags_or_the_environment() {
         run(&mut command).await.ended_with(0);
         let asked = fake.asked().remove(0);
         assert_eq!(asked.namespace.as_deref(), Some(expected));
-        assert_eq!(asked.timeout, Some(Duration::from_secs(10)));
+        // What this side needed before it was sent is off.
+        let timeout = asked.timeout.unwrap();
+        assert!(timeout <= Duration::from_secs(10) && timeout > Duration::from_secs(9));
     }
 }
 

@@ -1,8 +1,9 @@
 //! `singletrack lock`: the command runs while the lease is held, and no longer.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use crate::{
     command::{client, run, singletrack},
@@ -116,6 +117,7 @@ async fn run_owned(url: String, script: String) -> crate::command::Finished {
     run(singletrack().args(args).env("SINGLETRACK_SERVER", url)).await
 }
 
+#[expect(clippy::disallowed_methods, reason = "compared with what `date` prints")]
 fn wall_ns() -> u128 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.unwrap().as_nanos()

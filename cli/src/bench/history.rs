@@ -14,11 +14,11 @@ use std::{
         mpsc::{SyncSender, sync_channel},
     },
     thread::JoinHandle,
-    time::Instant,
 };
 
 use serde_json::{Value, json};
 use singletrack::Error;
+use tokio::time::Instant;
 
 /// Lines that wait for the thread.
 const LINES: usize = 65_536;

@@ -8,7 +8,7 @@
 mod history;
 mod load;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use serde_json::{Value, json};
 use singletrack::{Client, Transport};
@@ -86,8 +86,8 @@ async fn measure(args: &BenchArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn start_history(path: &PathBuf) -> Result<History, Failure> {
-    Ok(History::start(path)?)
+fn start_history(path: impl AsRef<Path>) -> Result<History, Failure> {
+    Ok(History::start(path.as_ref())?)
 }
 
 async fn run_load(

@@ -11,7 +11,7 @@ use tokio::{sync::Barrier, time::Instant};
 use super::Outcome;
 use crate::{
     args::{Cure, RaceArgs, Scenario},
-    exit::{Exit, Failure},
+    exit::{self, Exit, Failure},
 };
 
 /// How long an agent thinks between reading and writing.
@@ -156,7 +156,7 @@ impl Counter {
 impl Drop for Counter {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_file(&self.0) {
-            eprintln!("warning: {} is left behind: {error}", self.0.display());
+            exit::warn(&format!("{} is left behind: {error}", self.0.display()));
         }
     }
 }

@@ -229,6 +229,7 @@ impl LeaseWish {
                 }
                 Err(error) if error.reason() == Some(Reason::StillWaiting) => {
                     if Instant::now() >= patience {
+                        waiting.give_up().await;
                         return Err(error);
                     }
                 }
@@ -251,6 +252,16 @@ fn is_streamless(error: &Error) -> bool {
 struct Waiting<'a> {
     client: &'a Client,
     request_id: Option<String>,
+}
+
+impl Waiting<'_> {
+    /// Leaves the queue, and waits until that is done; unheard, the place is kept for a while.
+    async fn give_up(&mut self) {
+        let Some(abandoned_request_id) = self.request_id.take() else { return };
+        let op = Operation::AbandonLease(v1::AbandonLeaseRequest { abandoned_request_id });
+        let ends = deadline(self.client.timeout());
+        let _outcome = self.client.send_unary(op, String::new(), Duration::ZERO, ends).await;
+    }
 }
 
 impl Drop for Waiting<'_> {

@@ -1,5 +1,7 @@
 //! The stream of a session, with a double of the track behind it.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test names what it is about")]
+
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};

@@ -77,6 +77,7 @@ fn opened(revision: u64) -> Arc<SessionOpened> {
     })
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the rest has nothing of a session")]
 fn of_session(change: &Change, session: u64, bound: bool, by: Option<u64>) -> Change {
     match change {
         Change::LeaseGranted(it) => Change::LeaseGranted(Arc::new(LeaseGranted {
