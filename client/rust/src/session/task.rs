@@ -429,10 +429,8 @@ impl Task {
             let is_bound =
                 matches!(&pending.ask.op, Operation::AcquireLease(it) if it.ttl_ms.is_none());
             match &session {
-                Some(session) => {
-                    self.calls.acks.finish(seq);
-                    self.ask_by_unary(session, seq, pending);
-                }
+                // Not acknowledged: the server may still have to tell its outcome.
+                Some(session) => self.ask_by_unary(session, seq, pending),
                 None if is_bound => {
                     let error = self.streamless.as_ref().map(|(_, error)| error.clone());
                     let error = error.unwrap_or_else(Error::deadline_passed);
