@@ -52,22 +52,24 @@ async fn grpcurl_lists_every_service_and_method() {
         "LeaseService.ListLeases",
         "LeaseService.CheckLease",
         "LeaseService.ForceReleaseLease",
+        "SessionService.CloseSession",
+        "SessionService.Exchange",
+        "SessionService.KeepSessionAlive",
+        "SessionService.ListSessionLeases",
+        "SessionService.OpenSession",
         "SessionService.Ping",
     ];
-    // A new method must be called by the next test too.
+    // A new method must be called by one of the next two tests too.
     assert_eq!(listed, called.map(|name| format!("singletrack.v1.{name}")).into());
 }
 
 #[tokio::test]
-async fn grpcurl_calls_every_method() {
+async fn grpcurl_calls_every_method_of_leases() {
     let Some(tool) = tools::find("grpcurl") else {
         return;
     };
     let server = Server::start().await;
     let (tool, server) = (tool.as_path(), &server);
-
-    let pong = call(tool, server, "SessionService/Ping", r#"{"payload": "aGVsbG8="}"#).await;
-    assert_eq!(pong["payload"], "aGVsbG8=");
 
     let wish = r#"{"request_id": "one", "holder": "ada", "targets": [{"resource": "a/b"}]}"#;
     let lease = call(tool, server, "LeaseService/AcquireLease", wish).await;
@@ -98,6 +100,48 @@ async fn grpcurl_calls_every_method() {
     let unknown = r#"{"abandoned_request_id": "three"}"#;
     let abandoned = call(tool, server, "LeaseService/AbandonLease", unknown).await;
     assert_eq!(abandoned["state"], "ABANDONED_STATE_NOTHING");
+}
+
+#[tokio::test]
+async fn grpcurl_calls_every_method_of_sessions() {
+    let Some(tool) = tools::find("grpcurl") else {
+        return;
+    };
+    let server = Server::start().await;
+    let (tool, server) = (tool.as_path(), &server);
+
+    let pong = call(tool, server, "SessionService/Ping", r#"{"payload": "aGVsbG8="}"#).await;
+    assert_eq!(pong["payload"], "aGVsbG8=");
+
+    let opened = call(tool, server, "SessionService/OpenSession", r#"{"holder": "ada"}"#).await;
+    let session = opened["sessionId"].as_str().unwrap();
+    let its = format!(r#"{{"session_id": "{session}"}}"#);
+    let kept = call(tool, server, "SessionService/KeepSessionAlive", &its).await;
+    assert!(kept["remainingMs"].is_string(), "{kept}");
+
+    // Frame by frame, as JSON one after the other.
+    let frames = format!(
+        r#"{{"hello": {its}}}
+        {{"operations": [{{"seq": 1, "acquire_lease": {{
+            "holder": "ada", "targets": [{{"resource": "a/b"}}]}}}}]}}"#
+    );
+    let method = ["singletrack.v1.SessionService/Exchange"];
+    let finished = grpcurl(tool, server, &["-d", &frames], &method).await.ended_with(0);
+    let frames: Vec<Value> = serde_json::Deserializer::from_str(&finished.stdout)
+        .into_iter()
+        .map(|frame| frame.unwrap_or_else(|error| panic!("{error}: {}", finished.stdout)))
+        .collect();
+    assert_eq!(frames[0]["welcome"]["sessionId"], session, "{frames:?}");
+    // What is ready at the same moment comes in the same frame.
+    let reply = frames.iter().find_map(|frame| frame["replies"].get(0)).expect("a reply");
+    let token = &reply["acquireLease"]["token"];
+    assert!(token.is_string(), "{frames:?}");
+
+    let held = call(tool, server, "SessionService/ListSessionLeases", &its).await;
+    assert_eq!(&held["leases"][0]["token"], token, "{held}");
+    call(tool, server, "SessionService/CloseSession", &its).await;
+    let all = call(tool, server, "LeaseService/ListLeases", "{}").await;
+    assert_eq!(all["leases"], Value::Null, "{all}");
 }
 
 #[tokio::test]
