@@ -147,6 +147,35 @@ impl Reason {
         }
     }
 
+    /// True if it was given after looking for the request id among those that are remembered, so
+    /// that it also says that no earlier attempt under the same id took effect. The others say
+    /// nothing of earlier attempts: their age must go on.
+    #[must_use]
+    pub const fn answers_for_earlier(self) -> bool {
+        match self {
+            Self::Held
+            | Self::StillWaiting
+            | Self::CancelledWait
+            | Self::StaleFence
+            | Self::LeaseLost
+            | Self::NotHolder
+            | Self::SessionLost
+            | Self::RequestIdReused
+            | Self::NotFound
+            | Self::Quota => true,
+            // Before the machine, or (forgotten) because nothing is known of earlier ones.
+            Self::RequestIdForgotten
+            | Self::Malformed
+            | Self::TooLarge
+            | Self::Unimplemented
+            | Self::Overloaded
+            | Self::ShuttingDown
+            | Self::DeadlineExceeded
+            | Self::OutcomeUnknown
+            | Self::Internal => false,
+        }
+    }
+
     /// May the call be tried again?
     #[must_use]
     pub const fn retry(self) -> Retry {

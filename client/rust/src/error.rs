@@ -155,6 +155,25 @@ impl Error {
         Self::plain(Origin::Client, Code::InvalidArgument, Retry::No, false, message, next_step)
     }
 
+    /// A call that the server would refuse for its size, and with it everything beside it.
+    pub(crate) fn too_large(found: usize, most: usize) -> Self {
+        let mut error = Self::usage(
+            format!("expected an operation of at most {most} bytes, found {found}"),
+            "make the call smaller",
+        );
+        error.inner.reason = Some(Reason::TooLarge);
+        Reason::TooLarge.name().clone_into(&mut error.inner.reason_name);
+        error
+    }
+
+    /// It is the server's judgement of the request id: an earlier attempt under the same one did
+    /// not happen, or this would have been another answer.
+    pub(crate) fn answers_for_earlier(&self) -> bool {
+        self.is_from_server()
+            && !self.may_have_happened()
+            && self.reason().is_some_and(Reason::answers_for_earlier)
+    }
+
     /// An answer that makes no sense, so the two versions don't fit.
     pub(crate) fn unreadable(message: impl Into<String>) -> Self {
         let next_step = "compare the versions of client and server";

@@ -158,7 +158,10 @@ impl LeaseWish {
         let Reply::AcquireLease(grant) = answered.0.reply else {
             return Err(Error::unreadable("expected the answer to another call"));
         };
-        life.extend(safe_until(answered.0.sent, &grant, &answered.1));
+        if let Some(ttl_ms) = answered.1.ttl_ms {
+            let ttl = Duration::from_millis(ttl_ms);
+            life.extend(safe_until(answered.0.sent, &grant, ttl));
+        }
         let renewing = answered.1.ttl_ms.map(|ttl_ms| {
             let ttl = Duration::from_millis(ttl_ms);
             let lease = (grant.lease_id.clone(), grant.token);
@@ -257,10 +260,9 @@ struct Waiting<'a> {
 impl Waiting<'_> {
     /// Leaves the queue, and waits until that is done; unheard, the place is kept for a while.
     async fn give_up(&mut self) {
-        let Some(abandoned_request_id) = self.request_id.take() else { return };
-        let op = Operation::AbandonLease(v1::AbandonLeaseRequest { abandoned_request_id });
-        let ends = deadline(self.client.timeout());
-        let _outcome = self.client.send_unary(op, String::new(), Duration::ZERO, ends).await;
+        if let Some(request_id) = self.request_id.take() {
+            self.client.give_up(request_id).await;
+        }
     }
 }
 

@@ -2,10 +2,13 @@
 //! word alone.
 
 use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -86,26 +89,36 @@ impl Life {
     /// Resolves when it is held no longer, as far as may be known here.
     pub(crate) async fn not_held(&self) -> HoldState {
         loop {
+            // Listening begins before looking, so that no change falls between the two.
+            let mut changes = pin!(self.changes());
+            let changed = poll_immediate(&mut changes).await;
             match self.state() {
                 HoldState::Held => {}
                 other @ (HoldState::Uncertain | HoldState::Lost) => return other,
             }
-            let look = self.until().left().min(LOOK);
-            let _or_sooner = tokio::time::timeout(look, self.change()).await;
+            if !changed {
+                let look = self.until().left().min(LOOK);
+                let _or_sooner = tokio::time::timeout(look, changes).await;
+            }
         }
     }
 
     /// Resolves when the server says that it is lost.
     pub(crate) async fn loss(&self) -> Error {
         loop {
+            let mut changes = pin!(self.changes());
+            let changed = poll_immediate(&mut changes).await;
             if let Some(error) = self.lost() {
                 return error.clone();
             }
-            let _or_sooner = tokio::time::timeout(LOOK, self.change()).await;
+            if !changed {
+                let _or_sooner = tokio::time::timeout(LOOK, changes).await;
+            }
         }
     }
 
-    async fn change(&self) {
+    /// Resolves with the next change after it was first polled.
+    async fn changes(&self) {
         match self.session.get() {
             None => self.changed.notified().await,
             Some(session) => {
@@ -116,6 +129,11 @@ impl Life {
             }
         }
     }
+}
+
+/// Polls once: true if that was enough.
+async fn poll_immediate(future: &mut (impl Future<Output = ()> + Unpin)) -> bool {
+    poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context).is_ready())).await
 }
 
 #[cfg(test)]

@@ -72,6 +72,13 @@ pub(crate) fn wait(op: &Operation) -> Duration {
     }
 }
 
+/// Its bytes on a stream.
+pub(crate) fn size(op: &Operation) -> usize {
+    // Room for the number and the age, which it has only when it is sent.
+    const NUMBERS: usize = 32;
+    op.encoded_len() + NUMBERS
+}
+
 /// Sends it once, as a unary call.
 pub(crate) async fn unary(
     client: &Client,

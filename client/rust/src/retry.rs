@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use singletrack_proto::{
     Retry,
-    v1::{operation::Operation, operation_reply::Reply},
+    v1::{self, operation::Operation, operation_reply::Reply},
 };
 use tokio::time::{Instant, sleep};
 
@@ -65,14 +65,25 @@ impl Client {
 
     /// The session's task keeps a call through broken streams; what is left here are refusals
     /// that name a delay.
-    async fn call_on_stream(&self, op: Operation, time: Duration) -> Result<Answered, Error> {
+    async fn call_on_stream(&self, mut op: Operation, time: Duration) -> Result<Answered, Error> {
         let ends = deadline(time);
+        // A wait may be gone on with by another call: it has a name that outlives its number.
+        if let Operation::AcquireLease(acquire) = &mut op
+            && acquire.wait_ms > 0
+            && acquire.request_id.is_empty()
+        {
+            acquire.request_id = new_request_id()?;
+        }
         let mut pauses = Pauses::new();
         loop {
             let error = match self.session()?.ask(op.clone(), ends).await {
                 Ok(answered) => return Ok(answered),
                 Err(error) => error,
             };
+            // Another number is another call: only what surely did not happen is asked again.
+            if error.may_have_happened() {
+                return Err(error);
+            }
             let pause = match error.retry() {
                 Retry::AfterDelay | Retry::Yes => error.retry_after().unwrap_or(Duration::ZERO),
                 Retry::SameRequestId | Retry::No | Retry::HigherLevel => return Err(error),
@@ -99,6 +110,14 @@ impl Client {
         self.send_unary(op, request_id, age, deadline(time)).await
     }
 
+    /// Gives up an acquire of this id: it leaves the queue, and what it got is released. Unheard,
+    /// the place is kept for a while, and a lease ends with its ttl.
+    pub(crate) async fn give_up(&self, abandoned_request_id: String) {
+        let op = Operation::AbandonLease(v1::AbandonLeaseRequest { abandoned_request_id });
+        let ends = deadline(self.timeout());
+        let _outcome = self.send_unary(op, String::new(), Duration::ZERO, ends).await;
+    }
+
     /// Sends a call that has its id, until it is answered for good. `age`: how old it is already.
     pub(crate) async fn send_unary(
         &self,
@@ -119,10 +138,11 @@ impl Client {
                 Ok(reply) => return Ok(Answered { reply, request_id, sent }),
                 Err(error) => error,
             };
-            if error.is_from_server() && !error.may_have_happened() {
-                // An answer followed; what came before it did not happen, as it would have been
-                // told.
+            if error.answers_for_earlier() {
+                // What came before it did not happen, as it would have been told.
                 (oldest, happened) = (None, false);
+            } else if error.is_from_server() && !error.may_have_happened() {
+                // This attempt did not happen. Earlier ones may have, and grow older.
             } else {
                 happened |= error.may_have_happened();
                 oldest = oldest.or(Some(sent));

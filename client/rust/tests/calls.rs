@@ -14,6 +14,8 @@ use singletrack::{
 };
 use singletrack_proto::v1::{self, operation::Operation, operation_reply::Reply};
 
+const SECOND: Duration = Duration::from_secs(1);
+
 fn granted(token: u64) -> Reply {
     Reply::AcquireLease(v1::AcquireLeaseResponse {
         lease_id: "ab".repeat(16),
@@ -262,4 +264,51 @@ async fn a_server_of_something_else_is_told_from_one_that_is_down() {
     let error = client.health().await.unwrap_err();
     assert_eq!(error.code(), tonic::Code::Unimplemented);
     assert!(!error.is_from_server() && !error.is_retryable() && !error.was_never_sent());
+}
+
+/// What a server says that is too busy, in all its details.
+fn overloaded() -> tonic::Status {
+    use tonic_types::StatusExt as _;
+    let details = tonic_types::ErrorDetails::with_error_info(
+        Reason::Overloaded.name(),
+        singletrack_proto::DOMAIN,
+        std::collections::HashMap::<String, String>::new(),
+    );
+    tonic::Status::with_error_details(Reason::Overloaded.code(), "busy", details)
+}
+
+#[tokio::test]
+async fn an_overloaded_server_says_nothing_of_an_attempt_before() {
+    let fake = Fake::start().await;
+    let client =
+        Client::builder(fake.url()).transport(Transport::Unary).timeout(SECOND).build().unwrap();
+    // The answer is lost on the way; then nobody has time for the call.
+    fake.refuse(tonic::Status::unavailable("the connection broke"));
+    for _ in 0..40 {
+        fake.refuse(overloaded());
+    }
+    let error = client.acquire(Acquire::new("a", "ada")).await.unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::Overloaded), "{error}");
+    assert!(error.may_have_happened(), "the first attempt may have");
+
+    let ages: Vec<u64> = fake.asked().iter().map(|asked| age_of(&asked.operation)).collect();
+    assert!(ages.len() > 2, "{ages:?}");
+    assert_eq!(ages[0], 0);
+    assert!(ages[1..].iter().is_sorted() && ages[1] > 0, "it grows older: {ages:?}");
+    assert!(ages[2] > ages[1], "{ages:?}");
+}
+
+#[tokio::test]
+async fn one_that_was_never_taken_has_no_age() {
+    let fake = Fake::start().await;
+    let client = Client::builder(fake.url()).transport(Transport::Unary).build().unwrap();
+    fake.refuse(overloaded()).refuse(overloaded()).say(granted(7));
+    client.acquire(Acquire::new("a", "ada")).await.unwrap();
+    let ages: Vec<u64> = fake.asked().iter().map(|asked| age_of(&asked.operation)).collect();
+    assert_eq!(ages, [0, 0, 0]);
+}
+
+fn age_of(operation: &Operation) -> u64 {
+    let Operation::AcquireLease(acquire) = operation else { panic!("an acquire: {operation:?}") };
+    acquire.age_ms
 }

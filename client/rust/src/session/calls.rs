@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use prost::Message as _;
 use singletrack_proto::{
     Reason,
     v1::{self, operation::Operation, operation_reply::Reply},
@@ -24,10 +23,13 @@ use crate::{
 
 /// Undecided operations of a stream, below what the server refuses.
 const UNDECIDED_MAX: usize = 1_000;
-/// Waiting operations of a stream, below what the server refuses.
-const PARKED_MAX: usize = 16_000;
-/// Bytes and operations of a frame.
+/// Bytes and operations of a frame. A larger operation goes alone.
 const FRAME_BYTES: usize = 512 << 10;
+/// The largest operation: the server refuses a frame above 2 MiB, and with it the whole stream. The
+/// rest is room for acknowledgements and cancellations.
+const OPERATION_BYTES_MAX: usize = (2 << 20) - (128 << 10);
+/// When a call is sent again that was refused without a delay.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 const FRAME_OPERATIONS: usize = 512;
 /// How long what nobody waits for is tried.
 const QUIET_TIME: Duration = Duration::from_secs(10);
@@ -37,9 +39,13 @@ const CANCELS_MAX: usize = 4_096;
 /// A call with its number.
 pub(super) struct Pending {
     pub(super) ask: Ask,
-    /// The last send, and the oldest that no answer followed.
+    /// The last send, and the oldest that no answer followed: equal if that is the only one.
     pub(super) sent: Option<Moment>,
     pub(super) oldest: Option<Moment>,
+    /// It was not taken, and is to be sent again then.
+    again_at: Option<Instant>,
+    /// It abandons the acquire with this number, which is done for good when this is answered.
+    abandons: Option<u64>,
     /// The frame of this stream that it was in.
     frame: Option<u64>,
     parked: bool,
@@ -61,6 +67,16 @@ pub(super) struct Calls {
     /// Leases that somebody has a handle on; true: it lives with the session.
     held: HashMap<String, (Weak<Life>, bool)>,
     frames: u64,
+    /// Whether a call may be sent twice.
+    retries: bool,
+}
+
+/// The session that calls were sent on.
+#[derive(Clone)]
+pub(super) struct OnSession {
+    pub(super) id: String,
+    pub(super) life: Arc<Life>,
+    pub(super) ttl: Duration,
 }
 
 /// What an answer was to, if it is the task's own.
@@ -69,14 +85,16 @@ pub(super) enum Inner {
     Kept(Moment, u64),
     /// A page of what the session holds.
     Page(v1::ListSessionLeasesResponse),
-    /// It was refused.
+    /// A keep-alive was refused.
     Refused(Error),
+    /// A page was refused.
+    NoPage(Error),
 }
 
 // === impl Calls ===
 
 impl Calls {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(retries: bool) -> Self {
         Self {
             pending: BTreeMap::new(),
             queue: VecDeque::new(),
@@ -86,12 +104,14 @@ impl Calls {
             cancels: Vec::new(),
             held: HashMap::new(),
             frames: 0,
+            retries,
         }
     }
 
-    /// There is room for further calls.
+    /// There is room for further calls. Of those that wait there may be any number: the server
+    /// refuses what is too much for it, and they must not keep others from their turn.
     pub(super) fn has_room(&self) -> bool {
-        self.pending.len() - self.parked < UNDECIDED_MAX && self.parked < PARKED_MAX
+        self.pending.len() - self.parked < UNDECIDED_MAX
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -105,17 +125,34 @@ impl Calls {
 
     /// Takes a call on.
     pub(super) fn add(&mut self, ask: Ask) {
-        self.number(ask, false);
+        let bytes = op::size(&ask.op);
+        if bytes > OPERATION_BYTES_MAX {
+            tell(ask, Err(Error::too_large(bytes, OPERATION_BYTES_MAX)));
+            return;
+        }
+        self.number(ask, false, None);
     }
 
     /// Takes one of the task's own calls on.
     pub(super) fn add_inner(&mut self, op: Operation) -> u64 {
         let ends = Instant::now() + QUIET_TIME;
         let ask = Ask { op, ends, patience: None, life: None, reply: None };
-        self.number(ask, true)
+        self.number(ask, true, None)
     }
 
-    fn number(&mut self, ask: Ask, inner: bool) -> u64 {
+    /// Gives up an acquire: it leaves the queue, and what it got is released. Only when that is
+    /// answered need the server remember it no longer.
+    fn abandon(&mut self, session: &str, seq: u64, op: &Operation) {
+        if !matches!(op, Operation::AcquireLease(_)) {
+            self.acks.finish(seq);
+            return;
+        }
+        let abandoned_request_id = op::own_id(op).unwrap_or_else(|| format!("{session}/{seq}"));
+        let abandon = v1::AbandonLeaseRequest { abandoned_request_id };
+        self.number(quiet(Operation::AbandonLease(abandon)), false, Some(seq));
+    }
+
+    fn number(&mut self, ask: Ask, inner: bool, abandons: Option<u64>) -> u64 {
         let seq = self.next;
         self.next += 1;
         let parked = op::wait(&ask.op) > Duration::ZERO;
@@ -126,6 +163,8 @@ impl Calls {
                 ask,
                 sent: None,
                 oldest: None,
+                again_at: None,
+                abandons,
                 frame: None,
                 parked,
                 cancelled: false,
@@ -159,15 +198,12 @@ impl Calls {
             if !unwanted {
                 pending.queued = true;
                 pending.frame = None;
+                pending.again_at = None;
                 self.queue.push_back(seq);
                 continue;
             }
-            let gone = self.remove(seq);
-            self.acks.finish(seq);
-            if gone.is_some_and(|gone| matches!(gone.ask.op, Operation::AcquireLease(_))) {
-                let abandoned_request_id = format!("{session}/{seq}");
-                let abandon = v1::AbandonLeaseRequest { abandoned_request_id };
-                self.add(quiet(Operation::AbandonLease(abandon)));
+            if let Some(gone) = self.remove(seq) {
+                self.abandon(session, seq, &gone.ask.op);
             }
         }
     }
@@ -176,9 +212,15 @@ impl Calls {
     pub(super) fn frame(&mut self) -> v1::ExchangeRequest {
         let mut frame = v1::ExchangeRequest::default();
         let (now, mut bytes) = (Moment::now(), 0);
-        while bytes < FRAME_BYTES && frame.operations.len() < FRAME_OPERATIONS {
+        while frame.operations.len() < FRAME_OPERATIONS {
             let Some(seq) = self.queue.pop_front() else { break };
             let Some(pending) = self.pending.get_mut(&seq).filter(|it| it.queued) else { continue };
+            let size = op::size(&pending.ask.op);
+            if bytes > 0 && bytes + size > FRAME_BYTES {
+                self.queue.push_front(seq);
+                break;
+            }
+            bytes += size;
             let mut op = pending.ask.op.clone();
             if let Some(oldest) = pending.oldest {
                 op::set_age(&mut op, oldest.ago());
@@ -187,9 +229,7 @@ impl Calls {
             pending.sent = Some(now);
             pending.oldest.get_or_insert(now);
             pending.frame = Some(self.frames);
-            let operation = v1::Operation { seq, operation: Some(op) };
-            bytes += operation.encoded_len();
-            frame.operations.push(operation);
+            frame.operations.push(v1::Operation { seq, operation: Some(op) });
         }
         (frame.seen_below, frame.seen) = self.acks.take();
         let most = self.cancels.len().min(CANCELS_MAX);
@@ -201,12 +241,7 @@ impl Calls {
     // === in ===
 
     /// Takes an answer; what it was to, if it is the task's own.
-    pub(super) fn answered(
-        &mut self,
-        session: &str,
-        life: &Arc<Life>,
-        reply: v1::OperationReply,
-    ) -> Option<Inner> {
+    pub(super) fn answered(&mut self, of: &OnSession, reply: v1::OperationReply) -> Option<Inner> {
         let seq = reply.seq;
         let pending = self.pending.get(&seq)?;
         let sent = pending.sent.unwrap_or_else(Moment::now);
@@ -216,13 +251,15 @@ impl Calls {
             None => Err(Error::unreadable("expected a reply, found none")),
         };
         if pending.inner {
-            self.remove(seq);
             self.acks.finish(seq);
+            let pending = self.remove(seq)?;
+            let is_page = matches!(pending.ask.op, Operation::ListSessionLeases(_));
+            let refused = if is_page { Inner::NoPage } else { Inner::Refused };
             return Some(match result {
                 Ok(Reply::KeepSessionAlive(kept)) => Inner::Kept(sent, kept.remaining_ms),
                 Ok(Reply::ListSessionLeases(page)) => Inner::Page(page),
-                Ok(_) => Inner::Refused(Error::unreadable("expected another reply")),
-                Err(error) => Inner::Refused(error),
+                Ok(_) => refused(Error::unreadable("expected another reply")),
+                Err(error) => refused(error),
             });
         }
         if let Err(error) = &result
@@ -231,73 +268,86 @@ impl Calls {
             return None;
         }
         let pending = self.remove(seq)?;
-        let id = op::own_id(&pending.ask.op).unwrap_or_else(|| format!("{session}/{seq}"));
-        self.finish(seq, &result);
+        let id = op::own_id(&pending.ask.op).unwrap_or_else(|| format!("{}/{seq}", of.id));
         match result {
-            Ok(reply) => self.deliver(pending, life, Answered { reply, request_id: id, sent }),
+            Ok(reply) => {
+                self.finish(seq, pending.abandons);
+                self.deliver(pending.ask, Some(of), Answered { reply, request_id: id, sent });
+            }
             Err(error) => {
-                tell(pending.ask, Err(error.sent_as(&id)));
+                // Whoever gives up a wait of its own leaves the queue. A plain call may come back
+                // under its request id.
+                if error.reason() == Some(Reason::StillWaiting) && pending.ask.patience.is_some() {
+                    self.abandon(&of.id, seq, &pending.ask.op);
+                } else {
+                    self.finish(seq, pending.abandons);
+                }
+                let happened = pending.may_have_happened_before(&error);
+                tell(pending.ask, Err(error.or_earlier(happened).sent_as(&id)));
             }
         }
         None
     }
 
-    /// The place in the queue is kept under this number while its caller may come back.
-    fn finish(&mut self, seq: u64, result: &Result<Reply, Error>) {
-        let waits = |error: &Error| error.reason() == Some(Reason::StillWaiting);
-        if !result.as_ref().is_err_and(waits) {
-            self.acks.finish(seq);
+    fn finish(&mut self, seq: u64, abandons: Option<u64>) {
+        self.acks.finish(seq);
+        if let Some(abandoned) = abandons {
+            self.acks.finish(abandoned);
         }
     }
 
-    /// A wait that is to be gone on with, or a call that a stopping server didn't take or doesn't
-    /// know the outcome of: it is sent again, now or on the next stream.
+    /// A wait that is to be gone on with, or a call that was not taken or whose outcome is not
+    /// known: it is sent again under its number, after a while or on the next stream.
     fn goes_on(&mut self, seq: u64, error: &Error) -> bool {
+        let retries = self.retries;
         let Some(pending) = self.pending.get_mut(&seq) else { return false };
         match error.reason() {
             Some(Reason::StillWaiting) => {
-                let patient = pending.ask.patience.is_some_and(|until| Instant::now() < until);
+                let patient = pending.ask.is_patient();
                 if !patient || pending.is_unwanted() {
-                    // Whoever gives up leaves the queue.
-                    if pending.ask.patience.is_some() {
-                        self.cancels.push(seq);
-                    }
                     return false;
                 }
                 pending.oldest = None;
-                pending.shorten_wait();
+                pending.ask.shorten_wait();
                 pending.queued = true;
                 self.queue.push_back(seq);
                 true
             }
-            Some(Reason::ShuttingDown) => {
-                pending.oldest = None;
+            Some(Reason::ShuttingDown | Reason::Overloaded | Reason::OutcomeUnknown) if retries => {
+                if !error.may_have_happened() && pending.oldest == pending.sent {
+                    pending.oldest = None;
+                }
+                let pause = error.retry_after().unwrap_or(AGAIN_AFTER);
+                pending.again_at = Some(Instant::now() + pause);
+                pending.frame = None;
                 true
             }
-            Some(Reason::OutcomeUnknown) => true,
             Some(_) | None => false,
         }
     }
 
-    fn deliver(&mut self, pending: Pending, life: &Arc<Life>, answered: Answered) {
+    /// Tells a caller what it got; a lease is noted before anything that may end it.
+    pub(super) fn deliver(&mut self, ask: Ask, of: Option<&OnSession>, answered: Answered) {
         if let (Reply::AcquireLease(grant), Operation::AcquireLease(asked)) =
-            (&answered.reply, &pending.ask.op)
+            (&answered.reply, &ask.op)
+            && let Some(lease) = ask.life.as_ref().and_then(Weak::upgrade)
         {
-            let lease = pending.ask.life.as_ref().and_then(Weak::upgrade);
-            if let Some(lease) = lease {
-                let is_bound = asked.ttl_ms.is_none();
-                if is_bound {
-                    lease.bind(life);
-                }
-                lease.extend(safe_until(answered.sent, grant, asked));
-                let known = (Arc::downgrade(&lease), is_bound);
-                self.held.insert(grant.lease_id.clone(), known);
+            let session = of.filter(|_| asked.ttl_ms.is_none());
+            if let Some(session) = session {
+                lease.bind(&session.life);
             }
+            let ttl = session.map_or_else(
+                || Duration::from_millis(asked.ttl_ms.unwrap_or(grant.remaining_ms)),
+                |session| session.ttl,
+            );
+            lease.extend(safe_until(answered.sent, grant, ttl));
+            let known = (Arc::downgrade(&lease), session.is_some());
+            self.held.insert(grant.lease_id.clone(), known);
         }
-        if let Operation::ReleaseLease(release) = &pending.ask.op {
+        if let Operation::ReleaseLease(release) = &ask.op {
             self.held.remove(&release.lease_id);
         }
-        if let Some(grant) = tell(pending.ask, Ok(answered)) {
+        if let Some(grant) = tell(ask, Ok(answered)) {
             self.give_back(grant.lease_id, grant.token);
         }
     }
@@ -319,8 +369,10 @@ impl Calls {
             .collect();
         for seq in seqs {
             if let Some(pending) = self.remove(seq) {
-                self.acks.finish(seq);
-                tell(pending.ask, Err(Error::from_refusal(refusal.clone())));
+                self.finish(seq, pending.abandons);
+                let error = Error::from_refusal(refusal.clone());
+                let happened = pending.may_have_happened_before(&error);
+                tell(pending.ask, Err(error.or_earlier(happened)));
             }
         }
     }
@@ -349,6 +401,13 @@ impl Calls {
         for seq in due {
             self.give_up(seq, session, unreached);
         }
+        for (seq, pending) in &mut self.pending {
+            if pending.again_at.is_some_and(|at| at <= now) {
+                pending.again_at = None;
+                pending.queued = true;
+                self.queue.push_back(*seq);
+            }
+        }
         self.held.retain(|_, (life, _)| life.strong_count() > 0);
     }
 
@@ -367,21 +426,30 @@ impl Calls {
             // A caller that is gone needs no telling.
             let _gone = reply.send(Err(error));
         }
+        let is_sent = pending.frame.is_some() && !pending.queued;
+        let is_late = pending.ask.ends + QUIET_TIME <= Instant::now();
         if pending.sent.is_none() {
+            let abandons = pending.abandons;
             self.remove(seq);
-            self.acks.finish(seq);
-        } else if pending.parked && !pending.cancelled {
-            pending.cancelled = true;
-            self.cancels.push(seq);
-        } else if pending.ask.ends + QUIET_TIME <= Instant::now() {
-            self.remove(seq);
+            self.finish(seq, abandons);
+        } else if is_sent && !is_late {
+            // Answered soon; a lease that it still gets is given back then.
+            if pending.parked && !pending.cancelled {
+                pending.cancelled = true;
+                self.cancels.push(seq);
+            }
+        } else if let Some(session) = session
+            && let Some(gone) = self.remove(seq)
+        {
+            // It is on no stream, or was forgotten there: nothing may come of it any more.
+            self.abandon(session, seq, &gone.ask.op);
         }
     }
 
     /// The session is lost, and all that lives with it. What was never sent stays for the next
     /// session; the rest is returned, with its number.
     pub(super) fn lose_session(&mut self) -> Vec<(u64, Pending)> {
-        let before = std::mem::replace(self, Self::new());
+        let before = std::mem::replace(self, Self::new(self.retries));
         let mut rest = Vec::new();
         for (seq, pending) in before.pending {
             match pending.sent {
@@ -400,13 +468,28 @@ impl Calls {
         seqs.into_iter().filter_map(|seq| Some((seq, self.remove(seq)?))).collect()
     }
 
-    /// All are told the same.
-    pub(super) fn fail(&mut self, error: &Error) {
-        for (_, pending) in std::mem::take(&mut self.pending) {
-            tell(pending.ask, Err(error.clone()));
+    /// All are told the same: what was sent may have happened all the same.
+    pub(super) fn fail(&mut self, session: Option<&str>, error: &Error) {
+        for (seq, pending) in std::mem::take(&mut self.pending) {
+            if pending.oldest.is_none() {
+                self.finish(seq, pending.abandons);
+            }
+            pending.tell_lost(session, seq, error);
         }
         self.queue.clear();
         self.parked = 0;
+    }
+
+    /// What was sent on a stream that is gone, and must not be sent twice.
+    pub(super) fn fail_sent(&mut self, session: Option<&str>, error: &Error) {
+        let sent = |it: &Pending| !it.inner && it.oldest.is_some();
+        let seqs: Vec<u64> =
+            self.pending.iter().filter(|(_, it)| sent(it)).map(|(seq, _)| *seq).collect();
+        for seq in seqs {
+            if let Some(pending) = self.remove(seq) {
+                pending.tell_lost(session, seq, error);
+            }
+        }
     }
 }
 
@@ -422,10 +505,34 @@ impl Pending {
         }
     }
 
+    /// An earlier send may have happened of which this refusal says nothing.
+    fn may_have_happened_before(&self, error: &Error) -> bool {
+        self.oldest != self.sent && !error.answers_for_earlier()
+    }
+
+    /// The stream is gone for good.
+    fn tell_lost(self, session: Option<&str>, seq: u64, error: &Error) {
+        let mut error = error.clone().or_earlier(self.oldest.is_some());
+        let id = op::own_id(&self.ask.op).or_else(|| session.map(|id| format!("{id}/{seq}")));
+        if let Some(id) = id {
+            error = error.sent_as(&id);
+        }
+        tell(self.ask, Err(error));
+    }
+}
+
+// === impl Ask ===
+
+impl Ask {
+    /// It goes on waiting for a lease.
+    pub(super) fn is_patient(&self) -> bool {
+        self.patience.is_some_and(|until| Instant::now() < until)
+    }
+
     /// The next wait is no longer than what is left of the patience.
-    fn shorten_wait(&mut self) {
-        let Some(until) = self.ask.patience else { return };
-        if let Operation::AcquireLease(acquire) = &mut self.ask.op {
+    pub(super) fn shorten_wait(&mut self) {
+        let Some(until) = self.patience else { return };
+        if let Operation::AcquireLease(acquire) = &mut self.op {
             let left = until.saturating_duration_since(Instant::now()).min(crate::MAX_WAIT);
             acquire.wait_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1);
         }
@@ -460,13 +567,12 @@ fn quiet(op: Operation) -> Ask {
     Ask { op, ends: Instant::now() + QUIET_TIME, patience: None, life: None, reply: None }
 }
 
-/// Until when a grant may be believed.
-pub(crate) fn safe_until(
-    sent: Moment,
-    grant: &v1::AcquireLeaseResponse,
-    asked: &v1::AcquireLeaseRequest,
-) -> Moment {
-    let ttl = asked.ttl_ms.unwrap_or(grant.remaining_ms);
+/// Until when a grant may be believed, of a lease that lasts `ttl`.
+pub(crate) fn safe_until(sent: Moment, grant: &v1::AcquireLeaseResponse, ttl: Duration) -> Moment {
     let left = Duration::from_millis(grant.waited_ms.saturating_add(grant.remaining_ms));
-    sent.plus(left).minus(margin(Duration::from_millis(ttl)))
+    sent.plus(left).minus(margin(ttl))
 }
+
+#[cfg(test)]
+#[path = "calls_tests.rs"]
+mod tests;

@@ -23,7 +23,7 @@ use tonic::{Code, Streaming, codegen::BoxFuture, transport::Endpoint};
 
 use super::{
     Ask, Order,
-    calls::{Calls, Inner, Pending, tell},
+    calls::{Calls, Inner, OnSession, Pending, tell},
 };
 use crate::{
     Client, Error, Transport,
@@ -41,12 +41,20 @@ const ACKNOWLEDGE_AFTER: Duration = Duration::from_millis(100);
 const ORDERS_MAX: usize = 512;
 /// How long no stream can be had before calls go over unary ones.
 const STREAMLESS: Duration = Duration::from_secs(2);
-/// Unary calls at once in place of a stream.
+/// How long a server without streams is not asked for one again.
+const STREAMS_AGAIN: Duration = Duration::from_secs(30);
+/// Unary calls at once in place of a stream; and those of them that wait for a lease, which must
+/// not keep the others from their turn.
 const UNARY_MAX: usize = 64;
+const UNARY_WAITS_MAX: usize = 512;
+/// Calls that go on over unary ones, above which no further ones are taken on.
+const BY_UNARY_MAX: usize = 16_384;
 /// Frames on their way into the connection.
 const FRAMES_AHEAD: usize = 2;
 /// The least time that a keep-alive is waited for before the stream is given up.
 const KEEP_ALIVE_TIME_MIN: Duration = Duration::from_millis(500);
+/// How long a stream may take to be welcomed.
+const WELCOME_TIME: Duration = Duration::from_secs(10);
 /// How long a close may take.
 const CLOSE_TIME: Duration = Duration::from_secs(5);
 
@@ -67,11 +75,17 @@ pub(super) struct Task {
     pauses: Pauses,
     /// Since when no stream could be had, and why.
     streamless: Option<(Instant, Error)>,
-    /// The server has no streams.
+    /// The server has no streams, so far.
     is_unary: bool,
     acknowledge_at: Option<Instant>,
     unary: Arc<Semaphore>,
+    unary_waits: Arc<Semaphore>,
+    /// Calls that go on over unary ones: how many, and what came of them.
+    by_unary: usize,
+    done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
     kept: (mpsc::Sender<Kept>, mpsc::Receiver<Kept>),
+    /// Until when this stream is to be welcomed.
+    welcome_by: Option<Instant>,
     /// When this stream said hello, which keeps a session alive.
     hello_sent: Moment,
 }
@@ -99,6 +113,14 @@ struct Stream {
     hello_sent: Moment,
 }
 
+/// What came of a call that went on over unary ones.
+struct Done {
+    seq: u64,
+    of: Option<OnSession>,
+    ask: Ask,
+    result: Result<Answered, Error>,
+}
+
 /// What came of a unary keep-alive.
 struct Kept {
     session: String,
@@ -119,7 +141,7 @@ impl Task {
             orders,
             deserted: false,
             shown,
-            calls: Calls::new(),
+            calls: Calls::new(client.retries()),
             session: None,
             up: None,
             down: None,
@@ -131,7 +153,11 @@ impl Task {
             is_unary: false,
             acknowledge_at: None,
             unary: Arc::new(Semaphore::new(UNARY_MAX)),
+            unary_waits: Arc::new(Semaphore::new(UNARY_WAITS_MAX)),
+            by_unary: 0,
+            done: mpsc::channel(BY_UNARY_MAX),
             kept: mpsc::channel(4),
+            welcome_by: None,
             hello_sent: Moment::default(),
         }
     }
@@ -140,9 +166,9 @@ impl Task {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut inbox = Vec::with_capacity(ORDERS_MAX);
-        while !(self.deserted && self.calls.is_empty()) {
+        while !(self.deserted && self.calls.is_empty() && self.by_unary == 0) {
             self.connect_if_needed();
-            let (has_room, has_to_say) = (self.calls.has_room(), self.has_to_say());
+            let (has_room, has_to_say) = (self.has_room(), self.has_to_say());
             tokio::select! {
                 biased;
                 stream = connected(&mut self.connecting) => self.connected(stream),
@@ -155,11 +181,16 @@ impl Task {
                     inbox.drain(..).for_each(|order| self.order(order));
                 }
                 () = room(self.up.as_ref()), if has_to_say => self.say().await,
+                Some(done) = self.done.1.recv() => self.done_by_unary(done),
                 Some(kept) = self.kept.1.recv() => self.kept_by_unary(kept),
                 _ = looks.tick() => self.look(),
             }
         }
         self.leave().await;
+    }
+
+    fn has_room(&self) -> bool {
+        self.calls.has_room() && self.by_unary < BY_UNARY_MAX
     }
 
     fn order(&mut self, order: Order) {
@@ -174,7 +205,7 @@ impl Task {
     fn connect_if_needed(&mut self) {
         let idle = self.session.is_none() && self.calls.is_empty();
         let busy = self.up.is_some() || self.connecting.is_some();
-        if idle || busy || self.is_unary || Instant::now() < self.retry_at {
+        if idle || busy || Instant::now() < self.retry_at {
             return;
         }
         let hello = match &self.session {
@@ -202,6 +233,7 @@ impl Task {
                     open.keeping = Some(Instant::now());
                 }
                 self.hello_sent = hello_sent;
+                self.welcome_by = Some(Instant::now() + self.client.timeout().min(WELCOME_TIME));
             }
             Err(error) => self.lose_stream(error),
         }
@@ -211,6 +243,7 @@ impl Task {
     fn lose_stream(&mut self, error: Error) {
         self.up = None;
         self.down = None;
+        self.welcome_by = None;
         if let Some(open) = &mut self.session {
             open.keeping = None;
         }
@@ -220,10 +253,14 @@ impl Task {
         if error.code() == Code::Unimplemented {
             self.is_unary = self.client.transport() == Transport::Auto;
         }
-        self.retry_at = Instant::now() + self.pauses.next();
+        let pause = if self.is_unary { STREAMS_AGAIN } else { self.pauses.next() };
+        self.retry_at = Instant::now() + pause;
+        let session = self.session.as_ref().map(|open| open.id.as_str());
         // What the server refuses for good is no matter of trying again.
         if error.is_from_server() && !error.is_retryable() && !self.is_unary {
-            self.calls.fail(&error);
+            self.calls.fail(session, &error);
+        } else if !self.client.retries() {
+            self.calls.fail_sent(session, &error);
         }
         let since = self.streamless.take().map_or_else(Instant::now, |(since, _)| since);
         self.streamless = Some((since, error));
@@ -239,7 +276,7 @@ impl Task {
     /// Sends a frame. Whoever is about to ask is let in first: what goes together costs less.
     async fn say(&mut self) {
         tokio::task::yield_now().await;
-        while self.calls.has_room()
+        while self.has_room()
             && let Ok(order) = self.orders.try_recv()
         {
             self.order(order);
@@ -260,9 +297,9 @@ impl Task {
             self.welcome(welcome);
         }
         let Some(open) = &self.session else { return };
-        let (id, life) = (open.id.clone(), Arc::clone(&open.life));
+        let of = open.named();
         for reply in frame.replies {
-            if let Some(inner) = self.calls.answered(&id, &life, reply) {
+            if let Some(inner) = self.calls.answered(&of, reply) {
                 self.heard_inner(inner);
             }
         }
@@ -282,6 +319,8 @@ impl Task {
     fn welcome(&mut self, welcome: v1::Welcome) {
         self.pauses = Pauses::new();
         self.streamless = None;
+        self.is_unary = false;
+        self.welcome_by = None;
         let ttl = Duration::from_millis(welcome.ttl_ms);
         let now = Instant::now();
         let open = self.session.get_or_insert_with(|| Open {
@@ -339,6 +378,11 @@ impl Task {
                     self.lose_session(&error);
                 }
             }
+            Inner::NoPage(error) if error.reason() == Some(Reason::SessionLost) => {
+                self.lose_session(&error);
+            }
+            // The next stream is told anew what is held.
+            Inner::NoPage(error) => self.lose_stream(error),
         }
     }
 
@@ -369,13 +413,14 @@ impl Task {
         let Some(open) = self.session.take() else { return };
         self.show(None);
         open.life.lose(error.clone());
+        let of = open.named();
         for (seq, pending) in self.calls.lose_session() {
-            self.outlive(&open.id, seq, pending, error);
+            self.outlive(&of, seq, pending, error);
         }
     }
 
     /// What becomes of a call that was sent on a session that is lost.
-    fn outlive(&mut self, session: &str, seq: u64, pending: Pending, error: &Error) {
+    fn outlive(&mut self, of: &OnSession, seq: u64, pending: Pending, error: &Error) {
         let is_bound =
             matches!(&pending.ask.op, Operation::AcquireLease(it) if it.ttl_ms.is_none());
         let has_identity = op::identity(&mut pending.ask.op.clone()).is_some();
@@ -384,7 +429,7 @@ impl Task {
             tell(pending.ask, Err(error.clone()));
         } else if has_identity {
             // The session remembers its operations for a while: a unary call learns the outcome.
-            self.ask_by_unary(session, seq, pending);
+            self.ask_by_unary(&of.id, Some(of.clone()), seq, pending);
         } else {
             self.calls.add(pending.ask);
         }
@@ -392,29 +437,44 @@ impl Task {
 
     // === without a stream ===
 
-    fn ask_by_unary(&self, session: &str, seq: u64, pending: Pending) {
+    /// `prefix`: what its request id begins with, if it has none of its own.
+    fn ask_by_unary(&mut self, prefix: &str, of: Option<OnSession>, seq: u64, pending: Pending) {
         let Pending { mut ask, oldest, .. } = pending;
-        let id = op::own_id(&ask.op).unwrap_or_else(|| format!("{session}/{seq}"));
+        let id = op::own_id(&ask.op).unwrap_or_else(|| format!("{prefix}/{seq}"));
         if let Some((request_id, _)) = op::identity(&mut ask.op) {
             request_id.clone_from(&id);
         }
-        if let Operation::AcquireLease(acquire) = &mut ask.op
+        if let (Operation::AcquireLease(acquire), Some(of)) = (&mut ask.op, &of)
             && acquire.ttl_ms.is_none()
         {
-            session.clone_into(&mut acquire.session_id);
+            acquire.session_id.clone_from(&of.id);
         }
-        let (client, turns) = (self.client.clone(), Arc::clone(&self.unary));
+        let waits = op::wait(&ask.op) > Duration::ZERO;
+        let turns = Arc::clone(if waits { &self.unary_waits } else { &self.unary });
+        let (client, done) = (self.client.clone(), self.done.0.clone());
         let age = oldest.map_or(Duration::ZERO, Moment::ago);
+        self.by_unary += 1;
         tokio::spawn(async move {
             let _turn = turns.acquire().await;
-            let Ask { op, ends, reply, .. } = ask;
-            let result = client.send_unary(op, id, age, ends).await;
-            let unheard = match reply {
-                Some(reply) => reply.send(result).err(),
-                None => Some(result),
-            };
-            give_back(&client, unheard).await;
+            let result = carry_by_unary(&client, &mut ask, id, age).await;
+            // The task outlives what it began, unless the runtime ends.
+            let _gone = done.send(Done { seq, of, ask, result }).await;
         });
+    }
+
+    fn done_by_unary(&mut self, done: Done) {
+        let Done { seq, of, ask, result } = done;
+        self.by_unary -= 1;
+        if let (Some(of), Some(open)) = (&of, &self.session)
+            && of.id == open.id
+            && result.as_ref().err().is_none_or(|error| !error.may_have_happened())
+        {
+            self.calls.acks.finish(seq);
+        }
+        match result {
+            Ok(answered) => self.calls.deliver(ask, of.as_ref(), answered),
+            Err(error) => drop(tell(ask, Err(error))),
+        }
     }
 
     /// No stream can be had: calls go over unary ones, and the session is kept alive by them.
@@ -424,23 +484,22 @@ impl Task {
         if waits || self.client.transport() != Transport::Auto || self.up.is_some() {
             return;
         }
-        let session = self.session.as_ref().map(|open| open.id.clone());
+        let of = self.session.as_ref().map(Open::named);
         for (seq, pending) in self.calls.take_for_unary() {
             let is_bound =
                 matches!(&pending.ask.op, Operation::AcquireLease(it) if it.ttl_ms.is_none());
-            match &session {
+            match &of {
                 // Not acknowledged: the server may still have to tell its outcome.
-                Some(session) => self.ask_by_unary(session, seq, pending),
+                Some(of) => self.ask_by_unary(&of.id, Some(of.clone()), seq, pending),
                 None if is_bound => {
                     let error = self.streamless.as_ref().map(|(_, error)| error.clone());
                     let error = error.unwrap_or_else(Error::deadline_passed);
                     tell(pending.ask, Err(error));
                 }
-                None => {
-                    let minted = crate::new_request_id().unwrap_or_default();
-                    let (prefix, _) = minted.split_at(minted.len() / 2);
-                    self.ask_by_unary(prefix, seq, pending);
-                }
+                None => match crate::new_request_id() {
+                    Ok(minted) => self.ask_by_unary(minted.split_at(16).0, None, seq, pending),
+                    Err(error) => drop(tell(pending.ask, Err(error))),
+                },
             }
         }
         self.keep_alive_by_unary();
@@ -486,6 +545,9 @@ impl Task {
         let unreached = self.streamless.as_ref().map(|(_, error)| error);
         let session = self.session.as_ref().map(|open| open.id.as_str());
         self.calls.look(session, unreached);
+        if self.welcome_by.is_some_and(|by| by <= Instant::now()) {
+            self.lose_stream(Error::deadline_passed());
+        }
         self.keep_alive_if_due();
         self.make_do();
     }
@@ -527,8 +589,9 @@ impl Task {
         self.connecting = None;
         let error = closed();
         open.life.lose(error.clone());
+        let of = open.named();
         for (seq, pending) in self.calls.lose_session() {
-            self.outlive(&open.id, seq, pending, &error);
+            self.outlive(&of, seq, pending, &error);
         }
         let client = self.client.clone();
         tokio::spawn(async move {
@@ -548,6 +611,53 @@ impl Task {
     }
 }
 
+// === impl Open ===
+
+impl Open {
+    fn named(&self) -> OnSession {
+        OnSession { id: self.id.clone(), life: Arc::clone(&self.life), ttl: self.ttl }
+    }
+}
+
+/// Carries a call to its answer over unary calls, one wait after the other. An acquire whose caller
+/// is gone is given up.
+async fn carry_by_unary(
+    client: &Client,
+    ask: &mut Ask,
+    id: String,
+    mut age: Duration,
+) -> Result<Answered, Error> {
+    loop {
+        let op = ask.op.clone();
+        let is_acquire = matches!(op, Operation::AcquireLease(_));
+        let result = tokio::select! {
+            result = client.send_unary(op, id.clone(), age, ask.ends) => result,
+            () = unwanted(&mut ask.reply), if is_acquire => {
+                client.give_up(id).await;
+                return Err(Error::deadline_passed());
+            }
+        };
+        let waits = |error: &Error| error.reason() == Some(Reason::StillWaiting);
+        if !result.as_ref().is_err_and(waits) || ask.patience.is_none() {
+            return result;
+        }
+        if !ask.is_patient() {
+            client.give_up(id).await;
+            return result;
+        }
+        ask.shorten_wait();
+        age = Duration::ZERO;
+    }
+}
+
+/// Resolves when nobody waits for the answer any more.
+async fn unwanted(reply: &mut Option<oneshot::Sender<Result<Answered, Error>>>) {
+    match reply {
+        Some(reply) => reply.closed().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn close_session(client: &Client, session_id: String) -> Result<(), Error> {
     let op = Operation::CloseSession(v1::CloseSessionRequest { session_id });
     let ends = Instant::now() + client.timeout();
@@ -556,20 +666,6 @@ async fn close_session(client: &Client, session_id: String) -> Result<(), Error>
         Err(error) if error.reason() == Some(Reason::SessionLost) => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-/// Releases what a caller got that is gone.
-async fn give_back(client: &Client, unheard: Option<Result<Answered, Error>>) {
-    let Some(Ok(Answered { reply: Reply::AcquireLease(grant), .. })) = unheard else { return };
-    let release = v1::ReleaseLeaseRequest {
-        lease_id: grant.lease_id,
-        token: grant.token,
-        ..Default::default()
-    };
-    let ends = Instant::now() + client.timeout();
-    let op = Operation::ReleaseLease(release);
-    // Unreleased, it ends with its ttl.
-    let _outcome = client.send_unary(op, String::new(), Duration::ZERO, ends).await;
 }
 
 // === what the loop waits for ===
