@@ -19,6 +19,10 @@ pub enum Reason {
     StillWaiting,
     /// The call was abandoned.
     CancelledWait,
+    /// To wait would close a cycle.
+    Deadlock,
+    /// The resource has another number of permits.
+    LimitMismatch,
     /// A fence's token is not current.
     StaleFence,
     /// The lease has ended.
@@ -72,10 +76,12 @@ pub enum Retry {
 
 impl Reason {
     /// All reasons, in the order of the table.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Held,
         Self::StillWaiting,
         Self::CancelledWait,
+        Self::Deadlock,
+        Self::LimitMismatch,
         Self::StaleFence,
         Self::LeaseLost,
         Self::NotHolder,
@@ -101,6 +107,8 @@ impl Reason {
             Self::Held => "HELD",
             Self::StillWaiting => "STILL_WAITING",
             Self::CancelledWait => "CANCELLED_WAIT",
+            Self::Deadlock => "DEADLOCK",
+            Self::LimitMismatch => "LIMIT_MISMATCH",
             Self::StaleFence => "STALE_FENCE",
             Self::LeaseLost => "LEASE_LOST",
             Self::NotHolder => "NOT_HOLDER",
@@ -130,10 +138,12 @@ impl Reason {
     #[must_use]
     pub const fn code(self) -> Code {
         match self {
-            Self::Held | Self::StillWaiting | Self::CancelledWait => Code::Aborted,
-            Self::StaleFence | Self::LeaseLost | Self::NotHolder | Self::SessionLost => {
-                Code::FailedPrecondition
-            }
+            Self::Held | Self::StillWaiting | Self::CancelledWait | Self::Deadlock => Code::Aborted,
+            Self::StaleFence
+            | Self::LeaseLost
+            | Self::NotHolder
+            | Self::SessionLost
+            | Self::LimitMismatch => Code::FailedPrecondition,
             Self::RequestIdReused => Code::AlreadyExists,
             Self::RequestIdForgotten => Code::OutOfRange,
             Self::NotFound => Code::NotFound,
@@ -156,6 +166,8 @@ impl Reason {
             Self::Held
             | Self::StillWaiting
             | Self::CancelledWait
+            | Self::Deadlock
+            | Self::LimitMismatch
             | Self::StaleFence
             | Self::LeaseLost
             | Self::NotHolder
@@ -180,11 +192,14 @@ impl Reason {
     #[must_use]
     pub const fn retry(self) -> Retry {
         match self {
-            Self::Held | Self::StillWaiting | Self::CancelledWait => Retry::HigherLevel,
+            Self::Held | Self::StillWaiting | Self::CancelledWait | Self::Deadlock => {
+                Retry::HigherLevel
+            }
             Self::Overloaded | Self::Quota => Retry::AfterDelay,
             Self::ShuttingDown => Retry::Yes,
             Self::DeadlineExceeded | Self::OutcomeUnknown => Retry::SameRequestId,
             Self::StaleFence
+            | Self::LimitMismatch
             | Self::LeaseLost
             | Self::NotHolder
             | Self::SessionLost
@@ -206,6 +221,8 @@ impl Reason {
             Self::Held
             | Self::StillWaiting
             | Self::CancelledWait
+            | Self::Deadlock
+            | Self::LimitMismatch
             | Self::StaleFence
             | Self::LeaseLost
             | Self::NotHolder
@@ -229,6 +246,8 @@ impl Reason {
             Self::Held => RefusalReason::Held,
             Self::StillWaiting => RefusalReason::StillWaiting,
             Self::CancelledWait => RefusalReason::CancelledWait,
+            Self::Deadlock => RefusalReason::Deadlock,
+            Self::LimitMismatch => RefusalReason::LimitMismatch,
             Self::StaleFence => RefusalReason::StaleFence,
             Self::LeaseLost => RefusalReason::LeaseLost,
             Self::NotHolder => RefusalReason::NotHolder,
