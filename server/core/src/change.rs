@@ -18,9 +18,8 @@ use crate::{
     command::Terms,
     refusal::{LeaseEnd, SessionEnd},
     types::{
-        Actor, Claim, DurableMs, Holder, LeaseId, Mode, Namespace, Reach, RequestHash,
-        RequestMark, ResourceName, Revision, SessionId, SessionNumber, Target, Targets, Token,
-        Ttl,
+        Actor, Claim, DurableMs, Holder, LeaseId, Mode, Namespace, Reach, RequestHash, RequestMark,
+        ResourceName, Revision, SessionId, SessionNumber, Target, Targets, Token, Ttl,
     },
 };
 

@@ -281,7 +281,8 @@ fn check_path(text: &str, what: &str, bytes_max: usize) -> Result<(), Flaw> {
     }
     if depth > limits::RESOURCE_DEPTH_MAX {
         let maximum = limits::RESOURCE_DEPTH_MAX;
-        let description = format!("{what} may have at most {maximum} segments, this one has {depth}");
+        let description =
+            format!("{what} may have at most {maximum} segments, this one has {depth}");
         return Err(Flaw { description, too_large: true });
     }
     Ok(())
@@ -513,7 +514,8 @@ impl Labels {
         for (key, value) in labels {
             let at = |flaw| (Some(String::from(key)), flaw);
             let (key_max, value_max) = (limits::LABEL_KEY_CHARS_MAX, limits::LABEL_CHARS_MAX);
-            bounded(key, "a label's key", key.chars().count(), key_max, "characters").map_err(at)?;
+            bounded(key, "a label's key", key.chars().count(), key_max, "characters")
+                .map_err(at)?;
             without_control(key, "a label's key").map_err(at)?;
             if !value.is_empty() {
                 let length = value.chars().count();
