@@ -230,9 +230,9 @@ fn any_mode() -> impl Strategy<Value = (Mode, Reach)> {
 
 /// Each in a tree of its own, so that no two touch.
 fn any_targets() -> impl Strategy<Value = Targets> {
-    let target = ("[a-z]{1,9}(/[a-z]{1,9}){0,3}", any_mode());
-    let count = prop_oneof![Just(1..2_usize), Just(2..6_usize)];
-    count.prop_flat_map(move |count| collection::vec(target.clone(), count)).prop_map(|targets| {
+    let target = || ("[a-z]{1,9}(/[a-z]{1,9}){0,3}", any_mode());
+    let some = prop_oneof![collection::vec(target(), 1..2), collection::vec(target(), 2..6)];
+    some.prop_map(|targets| {
         let targets = targets.into_iter().enumerate().map(|(i, (name, (mode, reach)))| {
             let resource = ResourceName::parse(&format!("{i}/{name}")).unwrap();
             Target { resource, mode, reach }
