@@ -307,6 +307,17 @@ pub enum Trace {
     None,
 }
 
+impl Trace {
+    /// The row it is about.
+    #[must_use]
+    pub const fn key(&self) -> Option<&RowKey> {
+        match self {
+            Self::Created(key) | Self::Written(key) | Self::Removed(key) => Some(key),
+            Self::None => None,
+        }
+    }
+}
+
 /// The changes of one command: they become visible together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transaction {
