@@ -49,9 +49,12 @@ fn an_acquire_at_all_its_bounds_is_legal() {
     message.targets[5] = permits(&format!("{:0>128}", 5), 1_000_000, 1_000_000);
     message.targets[6] = permits(&format!("{:0>128}", 6), 1, 1);
     message.actor = "a".repeat(256);
-    message.labels = (0..16).map(|i| (format!("{i:ä>64}"), String::new())).collect();
-    message.labels.retain(|key, _| key.len() < 128 || key.ends_with('1'));
-    message.labels.insert("k".into(), "ä".repeat(256));
+    // 16 labels, 2,048 bytes: a key of 64 characters, a value of 256.
+    message.labels = (0..14).map(|i| (format!("{i:x}"), "x".repeat(99))).collect();
+    message.labels.insert("ä".repeat(64), String::new());
+    message.labels.insert("kk".into(), "ä".repeat(256));
+    let bytes: usize = message.labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+    message.labels.insert("0".into(), "x".repeat(99 + 2_048 - bytes));
     message.max_hold_ms = Some(31_536_000_000);
     message.lock_delay_ms = 3_600_000;
     let asked = acquired(&message);
@@ -415,9 +418,9 @@ fn the_identity_of_a_request_of_the_menu_is_the_same_in_every_version() {
         label(m, "k", "v");
         (m.max_hold_ms, m.lock_delay_ms) = (Some(5_000), 5);
     });
-    assert_eq!(hex::encode(wide.command.0), "?");
+    assert_eq!(hex::encode(wide.command.0), "538a6f328828e6a516606c93c45013b5");
     let given = transfer_lease(context(), &transfer(), whole()).unwrap().mark.unwrap();
-    assert_eq!(hex::encode(given.command.0), "?");
+    assert_eq!(hex::encode(given.command.0), "d4bc19d4b5d2b86135476ea9179c9843");
 }
 
 #[test]
