@@ -425,6 +425,7 @@ async fn the_largest_replies_fit_into_a_message_and_say_where_to_go_on() {
         holder: largest().holder,
         actor: largest().actor,
         targets: largest().targets,
+        waited_ms: u64::MAX,
         ..waiter(Some(crate::refusals::largest_held()))
     };
     let rig = Rig::start(move |question| {
@@ -446,7 +447,7 @@ async fn the_largest_replies_fit_into_a_message_and_say_where_to_go_on() {
                 closed_ms: 0,
             }),
             Command::ListLeaseWaiters { count, .. } => {
-                Reply::Waiters { waiters: vec![largest_waiter(); *count], next: None }
+                Reply::Waiters { waiters: vec![largest_waiter(); *count], next: Some(9) }
             }
             other => panic!("{other:?}"),
         }))
