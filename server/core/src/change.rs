@@ -18,9 +18,8 @@ use crate::{
     command::Terms,
     refusal::{LeaseEnd, SessionEnd},
     types::{
-        Actor, Claim, DurableMs, Holder, LeaseId, Mode, Namespace, Reach, RequestHash,
-        RequestMark, ResourceName, Revision, SessionId, SessionNumber, Target, Targets, Token,
-        Ttl,
+        Actor, Claim, DurableMs, Holder, LeaseId, Mode, Namespace, Reach, RequestHash, RequestMark,
+        ResourceName, Revision, SessionId, SessionNumber, Target, Targets, Token, Ttl,
     },
 };
 
@@ -306,6 +305,17 @@ pub enum Trace {
     Removed(RowKey),
     /// Nothing: the change is about replay memory or the counter alone.
     None,
+}
+
+impl Trace {
+    /// The row it is about.
+    #[must_use]
+    pub const fn key(&self) -> Option<&RowKey> {
+        match self {
+            Self::Created(key) | Self::Written(key) | Self::Removed(key) => Some(key),
+            Self::None => None,
+        }
+    }
 }
 
 /// The changes of one command: they become visible together.

@@ -91,7 +91,7 @@ pub enum Command {
     AnswerLeaseYield(Box<AnswerLeaseYield>),
     /// List waiters in the order in which they were queued.
     ListLeaseWaiters {
-        /// Only those queued after this number; 0: from the first.
+        /// Only those queued under this number or later; 0: from the first.
         after: u64,
         /// At most so many, 1..=[`crate::limits::WAITERS_PAGE_MAX`].
         count: usize,

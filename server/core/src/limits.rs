@@ -106,6 +106,11 @@ pub const FORGOTTEN_AGE_MS: u64 = 30_000;
 
 /// Grants, expiries or ends carried out in one slice.
 pub const SLICE_MAX: usize = 1_000;
+/// Bytes of the changes that one slice of granting to waiters makes, at most.
+pub const SETTLE_BYTES_MAX: usize = 128 << 10;
+/// Bytes of the changes after which a slice of expiries or ends goes no further; one more may come
+/// on top.
+pub const SLICE_BYTES_MAX: usize = 300_000;
 /// Sessions that run out in one slice, as each is larger than a lease's end.
 pub const SESSIONS_SLICE_MAX: usize = 100;
 /// Bytes said again in one slice before the log is freed; one more reply may come on top.

@@ -180,6 +180,17 @@ pub enum DeadlockRelation {
     Child,
 }
 
+impl LeaseEnd {
+    /// Its holder had no say in it, and may not know.
+    #[must_use]
+    pub const fn is_involuntary(self) -> bool {
+        match self {
+            Self::Expired | Self::Forced | Self::MaxHold => true,
+            Self::Released | Self::Transferred => false,
+        }
+    }
+}
+
 impl SessionEnd {
     /// How the leases of the session ended by that.
     #[must_use]

@@ -53,7 +53,7 @@ pub enum Reply {
     Waiters {
         /// In the order in which they were queued.
         waiters: Vec<WaiterInfo>,
-        /// Where the next page starts (exclusive); `None`: this was the last.
+        /// Where the next page starts; `None`: this was the last.
         next: Option<u64>,
     },
     /// To a count.

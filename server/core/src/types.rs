@@ -246,8 +246,15 @@ impl ResourceName {
         Arc::clone(&self.0)
     }
 
+    /// Of a part of a legal name.
     pub(crate) fn of(text: &str) -> Self {
         Self(text.into())
+    }
+
+    /// Between which two the names below it sort: from the first on, below the second.
+    pub(crate) fn below(&self) -> (Self, Self) {
+        let (from, to) = below(self.as_str());
+        (Self(from), Self(to))
     }
 
     /// This resource is `other`, or below it.
@@ -281,10 +288,17 @@ fn check_path(text: &str, what: &str, bytes_max: usize) -> Result<(), Flaw> {
     }
     if depth > limits::RESOURCE_DEPTH_MAX {
         let maximum = limits::RESOURCE_DEPTH_MAX;
-        let description = format!("{what} may have at most {maximum} segments, this one has {depth}");
+        let description =
+            format!("{what} may have at most {maximum} segments, this one has {depth}");
         return Err(Flaw { description, too_large: true });
     }
     Ok(())
+}
+
+/// Between which two texts the paths below one sort: `/` and what follows it.
+fn below(path: &str) -> (Arc<str>, Arc<str>) {
+    // `0` is what follows `/`.
+    (format!("{path}/").into(), format!("{path}0").into())
 }
 
 /// The path `inner` is `outer`, or below it.
@@ -295,6 +309,9 @@ pub(crate) fn is_within(inner: &str, outer: &str) -> bool {
 // === impl Permits ===
 
 impl Permits {
+    /// The only one there is.
+    pub(crate) const ONE: Self = Self { count: 1, limit: 1 };
+
     /// `count` of `limit` permits.
     ///
     /// # Errors
@@ -491,6 +508,22 @@ impl Actor {
         &self.0
     }
 
+    /// It and those above it, up to the first segment.
+    pub(crate) fn ancestry(&self) -> impl Iterator<Item = Self> {
+        let mut path = Some(self.as_str());
+        core::iter::from_fn(move || {
+            let here = path?;
+            path = here.rsplit_once('/').map(|(above, _)| above);
+            Some(Self(here.into()))
+        })
+    }
+
+    /// Between which two its descendants sort: from the first on, below the second.
+    pub(crate) fn descendants(&self) -> (Self, Self) {
+        let (from, to) = below(self.as_str());
+        (Self(from), Self(to))
+    }
+
     /// This actor is `other`, or a descendant of it.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {
@@ -513,7 +546,8 @@ impl Labels {
         for (key, value) in labels {
             let at = |flaw| (Some(String::from(key)), flaw);
             let (key_max, value_max) = (limits::LABEL_KEY_CHARS_MAX, limits::LABEL_CHARS_MAX);
-            bounded(key, "a label's key", key.chars().count(), key_max, "characters").map_err(at)?;
+            bounded(key, "a label's key", key.chars().count(), key_max, "characters")
+                .map_err(at)?;
             without_control(key, "a label's key").map_err(at)?;
             if !value.is_empty() {
                 let length = value.chars().count();
