@@ -18,7 +18,7 @@
 //! begin with `+` are its operations), `open NAME holder=H [ttl=]`, `attach NAME` (the call is the
 //! session's stream), `keepalive NAME`, `close NAME`, `held NAME [after=] [count=]`,
 //! `ack NAME below=N [seen=1,2]`, `cancel CALL...`, `sweep N` (at most so many; after `lazy` nothing
-//! else sweeps), `carry REVISION`. Every verb takes `ns=NAMESPACE`, those of leases `op=NAME/SEQ`
+//! else sweeps), `slice N` (from now on so many waiters are looked at in one slice of settling), `carry REVISION`. Every verb takes `ns=NAMESPACE`, those of leases `op=NAME/SEQ`
 //! (an operation of a session, on its last stream or on `stream=CALL`, or by itself with `unary`),
 //! acquire `in=NAME`.
 
@@ -119,6 +119,8 @@ struct Stage {
     cut: Revision,
     /// Only the verb sweeps.
     lazy: bool,
+    /// So many waiters are looked at in one slice.
+    slice: usize,
     /// Last stream of each session.
     streams: BTreeMap<String, CallId>,
     quotas: Quotas,
@@ -190,6 +192,7 @@ impl Stage {
             manual: false,
             cut: Revision(0),
             lazy: false,
+            slice: limits::SLICE_MAX,
             streams: BTreeMap::new(),
             quotas,
         }
@@ -230,7 +233,11 @@ impl Stage {
                 self.lazy = true;
                 String::new()
             }
-            "sweep" => match self.machine.decide_sweep(verb.plain[0].parse().unwrap()) {
+            "slice" => {
+                self.slice = verb.plain[0].parse().unwrap();
+                String::new()
+            }
+            "sweep" => match self.machine.decide_sweep(self.now, verb.plain[0].parse().unwrap()) {
                 Some(decision) => self.take(decision),
                 None => String::from("nothing to sweep\n"),
             },
@@ -482,9 +489,9 @@ impl Stage {
             if !self.manual {
                 self.machine.durable(self.now, self.machine.state().revision());
             }
-            next = self.machine.decide_settle(self.now, limits::SLICE_MAX);
+            next = self.machine.decide_settle(self.now, self.slice).map(|it| it.decision);
             if next.is_none() && !self.lazy {
-                next = self.machine.decide_sweep(limits::SLICE_MAX);
+                next = self.machine.decide_sweep(self.now, limits::SLICE_MAX);
             }
         }
         out

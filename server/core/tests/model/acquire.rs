@@ -11,7 +11,7 @@ use super::{
     claims::{self, Obstacles},
     deadlock::{Held, Scene, Wait},
     is, life_of,
-    told::Blocked,
+    told::{Blocked, Count, First},
 };
 
 impl Model {
@@ -75,6 +75,7 @@ impl Model {
                 actor: actor_of(acquire),
                 holder: acquire.holder.to_string(),
                 targets: acquire.targets.as_slice().to_vec(),
+                is_supposed: true,
             });
             if let Some(told) = self.judge(scene, Met::DeadlockByGrant) {
                 return Some(told);
@@ -117,8 +118,8 @@ impl Model {
         let served = self.is_served(&waiter);
         let was_attached = waiter.is_attached();
         if acquire.wait_ms == 0 && !served {
+            self.waiters[index].keep_ms = acquire.keep_ms;
             if !was_attached {
-                self.waiters[index].keep_ms = acquire.keep_ms;
                 self.waiters[index].keep_until = now + acquire.keep_ms;
             }
             return Some(self.held(&waiter, true, 0));
@@ -127,9 +128,8 @@ impl Model {
             let mut with = self.clone();
             with.waiters[index].calls.push((call, now, now + acquire.wait_ms));
             let scene = with.scene(&waiter.namespace);
+            // Refused, it stays as it was: detached, and kept no longer than before.
             if let Some(told) = self.judge(scene, Met::DeadlockOnReturn) {
-                self.waiters[index].keep_ms = acquire.keep_ms;
-                self.waiters[index].keep_until = now + acquire.keep_ms;
                 return Some(told);
             }
         }
@@ -161,7 +161,9 @@ impl Model {
             let name = target.resource.as_str();
             let held = self.leases_in(namespace).map(|it| &it.targets[..]);
             let waited = self.waiters.iter().filter(|it| it.namespace == namespace);
-            let mut all = held.chain(waited.map(Waiter::targets));
+            let closed = self.closed.iter().filter(|it| it.namespace == namespace);
+            let closed = closed.map(|it| &it.targets[..]);
+            let mut all = held.chain(waited.map(Waiter::targets)).chain(closed);
             let limit = all.find_map(|it| claims::limit_of(it, name))?;
             (limit != permits.limit()).then(|| Told::LimitMismatch {
                 resource: name.into(),
@@ -206,15 +208,24 @@ impl Model {
         let leases: Vec<&Lease> = self.leases_in(namespace).collect();
         let mut holders: Vec<&Lease> = found.leases.iter().map(|at| leases[*at]).collect();
         holders.sort_by_key(|it| it.token);
-        let holder_count = holders.len();
+        let claims = holders.iter().flat_map(|it| &it.targets);
+        let claims = claims.filter(|it| claims::touch(it, target)).count();
+        let holder_count = Count(holders.len(), claims);
         let mut holders: Vec<String> =
             holders.iter().take(limits::HOLDERS_TOLD_MAX).map(|it| it.holder.clone()).collect();
         holders.sort();
         let before = self.before(waiter);
-        let waiters = found.waiters.iter().take(limits::WAITERS_TOLD_MAX);
+        let waiters = found.waiters.iter().map(|at| before[*at].acquire.holder.to_string());
         let touching = |it: &&&Waiter| it.targets().iter().any(|it| claims::touch(it, target));
+        let claims_before = before.iter().flat_map(|it| it.targets());
+        let claims_before = claims_before.filter(|it| claims::touch(it, target)).count();
         let closed = self.closed.iter().filter(|it| it.namespace == *namespace);
-        let closed = closed.filter(|it| it.targets.iter().any(|it| claims::touch(it, target)));
+        let is_permits = |it: &Target| {
+            claims::permits_of(std::slice::from_ref(it), target.resource.as_str()) > 0
+                && matches!(target.mode, Mode::Permits(_))
+        };
+        let in_the_way = |it: &Target| claims::clash(it, target) || is_permits(it);
+        let closed = closed.filter(|it| it.targets.iter().any(in_the_way));
         let closed_ms = closed.map(|it| it.until - self.durable()).max().unwrap_or(0);
         let blocked = all.iter().filter(|it| !it.is_free()).count();
         Told::Held(Box::new(Blocked {
@@ -222,11 +233,11 @@ impl Model {
             resource: target.resource.to_string(),
             holders,
             holder_count,
-            waiters: waiters.map(|at| before[*at].acquire.holder.to_string()).collect(),
-            ahead: u32::try_from(before.iter().filter(touching).count()).unwrap(),
+            waiters: First(waiters.collect()),
+            ahead: Count(before.iter().filter(touching).count(), claims_before),
             closed_ms,
             permits_used: u32::try_from(found.permits_used).unwrap(),
-            permits_wanted: u32::try_from(found.permits_wanted).unwrap(),
+            permits_wanted: Count(0, usize::try_from(found.permits_wanted).unwrap()),
             targets: u32::try_from(blocked).unwrap(),
             waited_ms,
         }))
@@ -314,6 +325,7 @@ impl Model {
             actor: it.terms.actor.as_ref().map(|it| it.as_str().to_owned()),
             holder: it.holder.clone(),
             targets: it.targets.clone(),
+            is_supposed: false,
         });
         let queue = self.queue(namespace);
         let waits = queue.iter().filter(|it| it.is_attached()).map(|it| Wait {

@@ -58,9 +58,13 @@ pub(crate) fn limit_of(targets: &[Target], name: &str) -> Option<u32> {
 /// How one target stands: what is in its way.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Obstacles {
-    /// Live leases that clash, or whose permits leave no room: indices.
+    /// Something clashes.
+    pub(crate) is_clashing: bool,
+    /// Permits don't fit.
+    pub(crate) is_short: bool,
+    /// Live leases that clash, or have permits of the same: indices.
     pub(crate) leases: Vec<usize>,
-    /// Attached waiters before that clash, or ask for permits that leave no room: indices.
+    /// Attached waiters before that clash, or ask for permits of the same: indices.
     pub(crate) waiters: Vec<usize>,
     pub(crate) is_closed: bool,
     pub(crate) permits_used: u64,
@@ -69,7 +73,7 @@ pub(crate) struct Obstacles {
 
 impl Obstacles {
     pub(crate) fn is_free(&self) -> bool {
-        self.leases.is_empty() && self.waiters.is_empty() && !self.is_closed
+        !self.is_clashing && !self.is_short
     }
 }
 
@@ -84,26 +88,29 @@ pub(crate) fn obstacles(
     let clashing = |all: &[&[Target]]| -> Vec<usize> {
         (0..all.len()).filter(|at| all[*at].iter().any(|it| clash(it, target))).collect()
     };
+    let is_clashing = [leases, before, closed].into_iter().any(|all| !clashing(all).is_empty());
     let mut found = Obstacles {
+        is_clashing,
         leases: clashing(leases),
         waiters: clashing(before),
-        is_closed: closed.iter().any(|it| it.iter().any(|it| touch(it, target))),
+        is_closed: !clashing(closed).is_empty(),
         ..Obstacles::default()
     };
+    let sum = |all: &[&[Target]]| all.iter().map(|it| permits_of(it, name)).sum::<u64>();
+    // What is closed is as good as held.
+    found.permits_used = sum(leases) + sum(closed);
     if let Mode::Permits(permits) = target.mode {
-        let sum = |all: &[&[Target]]| all.iter().map(|it| permits_of(it, name)).sum::<u64>();
-        found.permits_used = sum(leases);
         found.permits_wanted = sum(before);
         let all = found.permits_used + found.permits_wanted + u64::from(permits.count());
-        if all > u64::from(permits.limit()) {
-            let with = |all: &[&[Target]]| -> Vec<usize> {
-                (0..all.len()).filter(|at| permits_of(all[*at], name) > 0).collect()
-            };
-            found.leases.extend(with(leases));
-            found.waiters.extend(with(before));
-            found.leases.sort_unstable();
-            found.waiters.sort_unstable();
-        }
+        found.is_short = all > u64::from(permits.limit());
+        // Who has permits, or asks for some before, is told of too.
+        let with = |all: &[&[Target]]| -> Vec<usize> {
+            (0..all.len()).filter(|at| permits_of(all[*at], name) > 0).collect()
+        };
+        found.leases.extend(with(leases));
+        found.waiters.extend(with(before));
+        found.leases.sort_unstable();
+        found.waiters.sort_unstable();
     }
     found
 }

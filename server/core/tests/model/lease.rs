@@ -114,7 +114,9 @@ impl Model {
         if let Some(index) = self.stale(namespace, &request.fences) {
             return Told::StaleFence(index);
         }
-        let held = self.holders(namespace, name).into_iter().find(|it| it.token == token);
+        // Only by the name of a target: a subtree is not taken away by what is below.
+        let is_named = |it: &&Lease| it.targets.iter().any(|it| it.resource.as_str() == name);
+        let held = self.leases_in(namespace).filter(is_named).find(|it| it.token == token);
         let Some((id, from)) = held.map(|it| (it.id, it.holder.clone())) else {
             return Told::NotFound;
         };

@@ -255,7 +255,7 @@ impl Model {
     }
 
     /// Those that cover a resource, oldest first.
-    fn holders(&self, namespace: &str, name: &str) -> Vec<&Lease> {
+    fn holders<'a>(&'a self, namespace: &'a str, name: &str) -> Vec<&'a Lease> {
         let covers = |it: &&Lease| it.targets.iter().any(|it| claims::covers(it, name));
         let mut all: Vec<&Lease> = self.leases_in(namespace).filter(covers).collect();
         all.sort_by_key(|it| it.token);

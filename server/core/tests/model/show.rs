@@ -88,9 +88,8 @@ impl Model {
             leases: count(self.leases_in(namespace).count()),
             waiters: count(self.queue(namespace).len()),
             closed: count(self.closed.iter().filter(|it| it.namespace == namespace).count()),
-            sessions: count(
-                sessions.filter(|it| it.namespace == namespace && it.end.is_none()).count(),
-            ),
+            // Ended ones too, as long as they are remembered.
+            sessions: count(sessions.filter(|it| it.namespace == namespace).count()),
         }
     }
 }

@@ -91,6 +91,31 @@ pub(crate) struct Info {
     pub(crate) yields: Vec<(String, Option<YieldAnswer>)>,
 }
 
+/// How many there are: at least, at most. Holders below a subtree are counted by their claims.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Count(pub(crate) usize, pub(crate) usize);
+
+impl PartialEq for Count {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 <= other.1 && other.0 <= self.1
+    }
+}
+
+impl Eq for Count {}
+
+/// Names in their order: all of them, or the first few.
+#[derive(Clone, Debug)]
+pub(crate) struct First(pub(crate) Vec<String>);
+
+impl PartialEq for First {
+    fn eq(&self, other: &Self) -> bool {
+        let same = self.0.starts_with(&other.0) || other.0.starts_with(&self.0);
+        same && self.0.is_empty() == other.0.is_empty()
+    }
+}
+
+impl Eq for First {}
+
 /// Who stands in the way, as it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Blocked {
@@ -98,13 +123,13 @@ pub(crate) struct Blocked {
     pub(crate) resource: String,
     /// Names, sorted.
     pub(crate) holders: Vec<String>,
-    pub(crate) holder_count: usize,
-    /// Names, in their order.
-    pub(crate) waiters: Vec<String>,
-    pub(crate) ahead: u32,
+    pub(crate) holder_count: Count,
+    pub(crate) waiters: First,
+    pub(crate) ahead: Count,
     pub(crate) closed_ms: u64,
     pub(crate) permits_used: u32,
-    pub(crate) permits_wanted: u32,
+    /// Counted until there are too many.
+    pub(crate) permits_wanted: Count,
     pub(crate) targets: u32,
     pub(crate) waited_ms: u64,
 }
@@ -211,16 +236,17 @@ fn refused(refusal: &Refusal) -> Told {
 fn blocked(held: &Held, still: bool) -> Blocked {
     let mut holders: Vec<String> = held.holders.iter().map(|it| it.holder.to_string()).collect();
     holders.sort();
+    holders.dedup();
     Blocked {
         still,
         resource: held.resource.to_string(),
         holders,
-        holder_count: held.holder_count as usize,
-        waiters: held.waiters.iter().map(|it| it.holder.to_string()).collect(),
-        ahead: held.queue_position,
+        holder_count: Count(held.holder_count as usize, held.holder_count as usize),
+        waiters: First(held.waiters.iter().map(|it| it.holder.to_string()).collect()),
+        ahead: Count(held.queue_position as usize, held.queue_position as usize),
         closed_ms: held.closed_ms,
         permits_used: held.permits_used,
-        permits_wanted: held.permits_wanted,
+        permits_wanted: Count(held.permits_wanted as usize, held.permits_wanted as usize),
         targets: held.blocked_targets,
         waited_ms: held.waited_ms,
     }
@@ -239,7 +265,7 @@ fn info(lease: &LeaseInfo) -> Info {
 }
 
 fn waiter(info: &WaiterInfo) -> (String, bool, u64, bool) {
-    (info.holder.to_string(), info.is_attached, info.waited_ms, info.blocked_by.is_some())
+    (info.holder.to_string(), info.is_attached, info.waited_ms, info.blocked_by.as_ref().is_some_and(|it| it.blocked_targets > 0))
 }
 
 /// The answer, as it is kept.

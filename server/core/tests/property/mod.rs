@@ -3,21 +3,30 @@
 //! log.
 //!
 //! `HISTORIES` sets how many, `SEED` where they begin: each has a seed of its own. A failure is
-//! shrunk, and prints the steps that lead to it and the command that plays it again.
+//! shrunk, and prints the steps that lead to it and the command that plays it again. With `TALLY`
+//! set, what was met is printed.
 
 mod pair;
 mod steps;
 mod tally;
 mod watch;
 
-use std::{cell::RefCell, thread};
+use std::{
+    panic::{self, AssertUnwindSafe},
+    thread,
+};
 
 use proptest::{
     prelude::*,
+    strategy::ValueTree,
     test_runner::{RngAlgorithm, TestRng, TestRunner},
 };
 
-use self::{pair::Pair, steps::step, tally::Tally};
+use self::{
+    pair::Pair,
+    steps::{Step, step},
+    tally::Tally,
+};
 
 /// Steps of one history.
 const STEPS_MAX: usize = 80;
@@ -36,53 +45,87 @@ fn the_machine_does_what_the_model_says() {
                 scope.spawn(move || play_all(seeds))
             })
             .collect();
-        threads.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
     let mut tally = Tally::default();
     for one in each {
-        match one.unwrap() {
+        match one {
             Ok(met) => tally.merge(&met),
-            Err(failure) => panic!("{failure}"),
+            Err(seed) => fail(seed),
         }
     }
-    if std::env::var_os("TALLY").is_some() {
-        panic!("{tally:#?}");
-    }
+    tally.show();
     if histories >= FULL_RUN {
         tally.check();
     }
 }
 
-fn play_all(seeds: impl Iterator<Item = u64>) -> Result<Tally, String> {
-    let tally = RefCell::new(Tally::default());
+/// What the histories met, or the seed of one that failed.
+fn play_all(seeds: impl Iterator<Item = u64>) -> Result<Tally, u64> {
+    let mut tally = Tally::default();
     for seed in seeds {
-        let mut bytes = [0; 32];
-        bytes[..8].copy_from_slice(&seed.to_be_bytes());
-        let config = ProptestConfig {
-            max_shrink_iters: 20_000,
-            failure_persistence: None,
-            ..ProptestConfig::with_cases(1)
-        };
-        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-        let mut runner = TestRunner::new_with_rng(config, rng);
-        let history = prop::collection::vec(step(), 1..STEPS_MAX);
-        let played = runner.run(&history, |steps| {
-            let mut pair = Pair::new();
-            for step in &steps {
-                pair.play(step);
-            }
-            pair.check_rows();
-            tally.borrow_mut().merge(&pair.tally);
-            Ok(())
-        });
-        if let Err(failure) = played {
-            return Err(format!(
-                "{failure}\nplay it again: SEED={seed} HISTORIES=1 \
-                 cargo test -p singletrack-core the_machine_does"
-            ));
+        match play(&history(seed)) {
+            Ok(met) => tally.merge(&met),
+            Err(_) => return Err(seed),
         }
     }
-    Ok(tally.into_inner())
+    Ok(tally)
+}
+
+fn history(seed: u64) -> Vec<Step> {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_be_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
+    prop::collection::vec(step(), 1..STEPS_MAX).new_tree(&mut runner).unwrap().current()
+}
+
+/// What it met, or why it failed.
+fn play(steps: &[Step]) -> Result<Tally, String> {
+    let played = panic::catch_unwind(AssertUnwindSafe(|| {
+        let mut pair = Pair::new();
+        for step in steps {
+            pair.play(step);
+        }
+        pair.check_rows();
+        pair.tally
+    }));
+    played.map_err(|payload| match payload.downcast::<String>() {
+        Ok(text) => *text,
+        Err(payload) => payload.downcast_ref::<&str>().copied().unwrap_or("a panic").to_owned(),
+    })
+}
+
+/// Leaves out steps as long as it still fails, and says what is left.
+fn fail(seed: u64) -> ! {
+    let mut steps = history(seed);
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let mut size = steps.len().div_ceil(2);
+    while size > 0 {
+        let before = steps.len();
+        let mut at = 0;
+        while at < steps.len() {
+            let mut fewer = steps.clone();
+            fewer.drain(at..(at + size).min(steps.len()));
+            if play(&fewer).is_err() {
+                steps = fewer;
+            } else {
+                at += size;
+            }
+        }
+        if steps.len() == before || size > 1 {
+            size /= 2;
+        }
+    }
+    panic::set_hook(hook);
+    let reason = play(&steps).err().unwrap_or_default();
+    let lines: Vec<String> = steps.iter().map(|step| format!("  {step:?}")).collect();
+    panic!(
+        "{reason}\nafter\n{}\nplay it again: SEED={seed} HISTORIES=1 \
+         cargo test -p singletrack-core the_machine_does",
+        lines.join("\n")
+    );
 }
 
 fn number(name: &str, usual: u64) -> u64 {

@@ -30,7 +30,6 @@ use crate::model::{Model, Told, claims::touch, told};
 #[derive(Clone)]
 struct Known {
     lease: LeaseRef,
-    namespace: u8,
     resource: ResourceName,
 }
 
@@ -327,7 +326,7 @@ impl Pair {
     fn lease(&self, which: u8) -> Known {
         let never = LeaseRef { lease_id: LeaseId([0; 16]), token: Token(1) };
         let known = recent(&self.known, which).cloned();
-        known.unwrap_or(Known { lease: never, namespace: 0, resource: name(0) })
+        known.unwrap_or(Known { lease: never, resource: name(0) })
     }
 
     // === what comes of them ===
@@ -366,9 +365,9 @@ impl Pair {
             self.machine.durable(self.now, self.machine.state().revision());
             self.log.extend(decision.changes.into_iter().map(|change| (self.now.ms, change)));
             // Slices of two: the outcome must not depend on how it is cut.
-            next = self.machine.decide_settle(self.now, 2);
+            next = self.machine.decide_settle(self.now, 2).map(|it| it.decision);
             if next.is_none() {
-                next = self.machine.decide_sweep(2);
+                next = self.machine.decide_sweep(self.now, 2);
             }
         }
         got
@@ -412,7 +411,6 @@ impl Pair {
             self.granted.push((it.namespace.to_string(), it.lease_id, it.token));
             self.known.push(Known {
                 lease: LeaseRef { lease_id: it.lease_id, token: it.token },
-                namespace: u8::from(it.namespace.as_str() == "other"),
                 resource: it.resource().clone(),
             });
         }

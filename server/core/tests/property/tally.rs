@@ -52,6 +52,14 @@ impl Tally {
         }
     }
 
+    /// Shows what was met, if that is asked for.
+    #[expect(clippy::print_stdout, reason = "shown with --nocapture")]
+    pub(super) fn show(&self) {
+        if std::env::var_os("TALLY").is_some() {
+            println!("{:#?}", self.0);
+        }
+    }
+
     /// Everything was met.
     pub(super) fn check(&self) {
         let missing: Vec<Met> =

@@ -67,7 +67,7 @@ pub(super) fn is_sound(machine: &Machine, now: Now, namespace: &Namespace) {
         }
     }
     for waiter in waiters(machine, now, namespace) {
-        let is_blocked = waiter.blocked_by.is_some();
+        let is_blocked = waiter.blocked_by.as_ref().is_some_and(|it| it.blocked_targets > 0);
         assert!(is_blocked || !waiter.is_attached, "nothing is in the way of {waiter:?}");
     }
 }
