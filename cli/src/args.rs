@@ -1,10 +1,13 @@
 //! What can be said on the command line. Owns names, defaults and help; does nothing.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+mod lease;
+
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub(crate) use self::lease::*;
 use crate::{duration, serve::ServeArgs};
 
 const EXIT_CODES: &str = "\
@@ -19,8 +22,18 @@ Exit codes:
   76  outcome unknown: the call may have happened; repeat it with its request id
   91  lock: the lease was not acquired, the command was not run
   92  lock: the lease was lost, the command was stopped
+  93  deadlock: to wait would close a cycle of those who wait for each other
   78  the server's configuration is not legal
  130  interrupted";
+
+const TOP_KEYS: &str = "\
+Keys:
+  q, Ctrl-C     quit
+  Tab           next pane: leases, waiters, blockers
+  Up, Down, PageUp, PageDown, Home, End
+                scroll
+  s             sort by the next column
+  /             show only resources below a prefix; Enter takes it, Esc drops it";
 
 /// A coordination server: leases with fencing tokens.
 #[derive(Debug, Parser)]
@@ -54,6 +67,14 @@ pub(crate) enum Command {
         client: ClientArgs,
         #[command(flatten)]
         args: LockArgs,
+    },
+    /// Watch leases, waiters and rates in the terminal
+    #[command(after_help = TOP_KEYS)]
+    Top {
+        #[command(flatten)]
+        client: ClientArgs,
+        #[command(flatten)]
+        args: TopArgs,
     },
     /// Make a race visible, and what cures it
     Race(RaceArgs),
@@ -107,102 +128,20 @@ pub(crate) enum Format {
     Json,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum LeaseCommand {
-    /// Take a lease, at once or after a wait
-    Acquire(AcquireArgs),
-    /// Give up an acquire of unknown outcome: nothing waits and nothing is held afterwards
-    Abandon {
-        /// As the acquire printed it, or was given it
-        request_id: String,
-    },
-    /// Extend a lease to a full ttl from now
-    Renew(LeaseKey),
-    /// Give a lease back
-    Release(ReleaseArgs),
-    /// Show who holds a resource, or a lease by its id
-    Get(GetArgs),
-    /// List the live leases of the namespace
-    List(ListArgs),
-    /// Is a token current? Exits with 0 if it is, with 1 if it is stale
-    Check {
-        /// What the token was granted for
-        resource: String,
-        /// The token to judge
-        token: u64,
-    },
-    /// End somebody else's lease
-    ForceRelease(ForceReleaseArgs),
-}
-
 #[derive(Args, Debug)]
-pub(crate) struct AcquireArgs {
-    /// A /-path, such as repository/main
-    pub(crate) resource: String,
+pub(crate) struct TopArgs {
+    /// How often the server is asked, 100ms to 1h
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration::parse)]
+    pub(crate) interval: Duration,
 
-    /// Who asks, shown to others [default: USER@HOST]
-    #[arg(long, value_name = "NAME", env = "SINGLETRACK_HOLDER")]
-    pub(crate) holder: Option<String>,
-
-    /// How long the lease lasts without renewal: 1s to 24h
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
-    pub(crate) ttl: Duration,
-
-    /// How long to wait for the lease
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse)]
-    pub(crate) wait: Duration,
-
-    /// Share the resource with other shared leases
+    /// Print one frame as plain text and end; with -o json, what is in it. So it is too when
+    /// standard output is no terminal
     #[arg(long)]
-    pub(crate) shared: bool,
+    pub(crate) once: bool,
 
-    /// Higher goes first, -100 to 100
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
-    pub(crate) priority: i32,
-
-    /// Repeat the acquire that had this id, or name this one
-    #[arg(long, value_name = "ID")]
-    pub(crate) request_id: Option<String>,
-
-    /// For a repeated call: how long ago the oldest attempt was sent that no answer followed
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse,
-        requires = "request_id")]
-    pub(crate) age: Duration,
-
-    /// How long the place in the queue is kept after this command has ended [default: 10s]
-    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
-    pub(crate) keep: Option<Duration>,
-
-    /// Only if this token is still current on that resource; may be repeated
-    #[arg(long = "fence", value_name = "RESOURCE=TOKEN", value_parser = parse_fence)]
-    pub(crate) fences: Vec<Fence>,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct LockArgs {
-    /// What to hold: a /-path, such as repository/main. One, as yet
-    #[arg(required = true, value_name = "NAME")]
-    pub(crate) names: Vec<String>,
-
-    /// How long the lease lasts without renewal: 1s to 24h. It is renewed all the time
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration::parse)]
-    pub(crate) ttl: Duration,
-
-    /// How long to wait for the lease
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse)]
-    pub(crate) wait: Duration,
-
-    /// Share the resource with other shared leases
-    #[arg(long)]
-    pub(crate) shared: bool,
-
-    /// Who asks, shown to others [default: USER@HOST]
-    #[arg(long, value_name = "NAME", env = "SINGLETRACK_HOLDER")]
-    pub(crate) holder: Option<String>,
-
-    /// What to run, with its arguments
-    #[arg(last = true, required = true, value_name = "COMMAND")]
-    pub(crate) command: Vec<OsString>,
+    /// Only resources of this name or below it
+    #[arg(long, value_name = "RESOURCE", default_value = "")]
+    pub(crate) prefix: String,
 }
 
 #[derive(Args, Debug)]
@@ -305,135 +244,15 @@ pub(crate) enum BenchTransport {
     Session,
 }
 
-#[derive(Args, Debug)]
-pub(crate) struct LeaseKey {
-    /// As acquire printed it; `-`: the one in SINGLETRACK_LEASE_ID, which others can't see
-    #[arg(value_parser = parse_lease_id)]
-    pub(crate) lease_id: String,
-    /// As acquire printed it; `-`: the one in SINGLETRACK_TOKEN
-    #[arg(value_parser = parse_token)]
-    pub(crate) token: u64,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct ReleaseArgs {
-    #[command(flatten)]
-    pub(crate) lease: LeaseKey,
-
-    /// Repeat the release that had this id, or name this one
-    #[arg(long, value_name = "ID")]
-    pub(crate) request_id: Option<String>,
-
-    /// For a repeated call: how long ago the oldest attempt was sent that no answer followed
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration::parse,
-        requires = "request_id")]
-    pub(crate) age: Duration,
-
-    /// Only if this token is still current on that resource; may be repeated
-    #[arg(long = "fence", value_name = "RESOURCE=TOKEN", value_parser = parse_fence)]
-    pub(crate) fences: Vec<Fence>,
-}
-
-#[derive(Args, Debug)]
-#[group(required = true, multiple = false)]
-pub(crate) struct GetArgs {
-    /// Show who holds this
-    pub(crate) resource: Option<String>,
-    /// Show the lease with this id; `-`: the one in SINGLETRACK_LEASE_ID
-    #[arg(long, value_name = "LEASE_ID", value_parser = parse_lease_id)]
-    pub(crate) id: Option<String>,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct ListArgs {
-    /// All of them, page after page
-    #[arg(long, conflicts_with_all = ["page_size", "page_token"])]
-    pub(crate) all: bool,
-    /// Leases a page, 1 to 1000
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub(crate) page_size: u32,
-    /// The page after one that ended with this
-    #[arg(long, value_name = "TOKEN")]
-    pub(crate) page_token: Option<String>,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct ForceReleaseArgs {
-    /// Whose lease to end
-    pub(crate) resource: String,
-    /// Only the lease with this token [default: the only one there is]
-    #[arg(long, value_name = "TOKEN", conflicts_with = "all")]
-    pub(crate) token: Option<u64>,
-    /// Every lease on the resource
-    #[arg(long)]
-    pub(crate) all: bool,
-    /// Repeat the forced release that had this id, or name this one
-    #[arg(long, value_name = "ID", requires = "token", conflicts_with = "all")]
-    pub(crate) request_id: Option<String>,
-}
-
-/// A token that must be current.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fence {
-    pub(crate) resource: String,
-    pub(crate) token: u64,
-}
-
-fn parse_fence(text: &str) -> Result<Fence, String> {
-    // The last sign: names may hold others.
-    text.rsplit_once('=')
-        .filter(|(resource, _)| !resource.is_empty())
-        .and_then(|(resource, token)| {
-            Some(Fence { resource: resource.to_owned(), token: token.parse().ok()? })
-        })
-        .ok_or_else(|| {
-            format!("expected RESOURCE=TOKEN such as repository/main=17, found {text:?}")
-        })
-}
-
-// A command line is visible to everybody on the machine, an environment is not, and who has
-// the id of a lease can end it.
-
-fn parse_lease_id(text: &str) -> Result<String, String> {
-    match text {
-        "-" => from_environment("SINGLETRACK_LEASE_ID"),
-        given => Ok(given.to_owned()),
-    }
-}
-
-fn parse_token(text: &str) -> Result<u64, String> {
-    let token = match text {
-        "-" => from_environment("SINGLETRACK_TOKEN")?,
-        given => given.to_owned(),
-    };
-    token.parse().map_err(|_| format!("expected a token such as 17, found {token:?}"))
-}
-
-fn from_environment(name: &str) -> Result<String, String> {
-    std::env::var(name)
-        .ok()
-        .filter(|value| !value.is_empty())
-        .ok_or_else(|| format!("expected {name} in the environment, found none"))
-}
-
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 
-    use super::{Cli, Fence, parse_fence};
+    use super::Cli;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_fence_is_cut_at_its_last_sign() {
-        let fence = Fence { resource: "a=b".into(), token: 17 };
-        assert_eq!(parse_fence("a=b=17"), Ok(fence));
-        for text in ["", "17", "=17", "a=", "a=-1", "a=b"] {
-            parse_fence(text).unwrap_err();
-        }
     }
 
     #[test]
@@ -456,6 +275,13 @@ mod tests {
             "singletrack lease force-release r --all --request-id mine",
             "singletrack lease force-release r --request-id mine",
             "singletrack lease acquire r --age 5s",
+            "singletrack lease acquire r --shared --permits 2/5",
+            "singletrack lock r --subtree --permits 2/5 -- true",
+            "singletrack lease transfer ab 7",
+            "singletrack lease yield r",
+            "singletrack lease answer ab 7",
+            "singletrack lease answer ab 7 --decline --yield-within 5s",
+            "singletrack lease waiters --all --page-size 5",
         ] {
             let kind = Cli::try_parse_from(line.split(' ')).unwrap_err().kind();
             let expected = [ErrorKind::ArgumentConflict, ErrorKind::MissingRequiredArgument];

@@ -8,12 +8,12 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use singletrack::{Error, Facts, Reason, Retry};
+use singletrack::{Error, Reason, Retry};
 
 use crate::{
     args::Format,
-    duration,
-    output::{clean, number},
+    explain::{error_json, write_error},
+    output::clean,
 };
 
 /// The exit codes of the commands that talk to a server. `serve` has those of the server
@@ -31,6 +31,7 @@ pub(crate) enum Exit {
     OutcomeUnknown = 76,
     NotAcquired = 91,
     Lost = 92,
+    Deadlock = 93,
     Interrupted = 130,
 }
 
@@ -40,6 +41,8 @@ pub(crate) enum Failure {
     /// A call failed. The advice is for an unknown outcome, where there is better than the
     /// error's own.
     Call { error: Error, effect: Effect, advice: Option<String> },
+    /// A call failed, and so what was to follow it was not done.
+    NotDone { error: Error, exit: Exit, next_step: String },
     /// This command said no by itself.
     Said { exit: Exit, message: String, next_step: String },
     /// The answer is printed and means no, as with a stale token.
@@ -67,7 +70,7 @@ pub(crate) enum Effect {
 
 impl Exit {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Ok,
         Self::Refused,
         Self::Usage,
@@ -78,6 +81,7 @@ impl Exit {
         Self::OutcomeUnknown,
         Self::NotAcquired,
         Self::Lost,
+        Self::Deadlock,
         Self::Interrupted,
     ];
 
@@ -116,7 +120,10 @@ impl Exit {
             | Reason::SessionLost
             | Reason::RequestIdReused
             | Reason::NotFound => Self::Refused,
-            Reason::Malformed | Reason::TooLarge => Self::Usage,
+            // Who asks again and again would never get it: it is to release what it holds.
+            Reason::Deadlock => Self::Deadlock,
+            // A number on the command line doesn't fit to what others said; waiting is no help.
+            Reason::LimitMismatch | Reason::Malformed | Reason::TooLarge => Self::Usage,
             Reason::Overloaded | Reason::Quota | Reason::ShuttingDown => Self::TryAgain,
             Reason::RequestIdForgotten | Reason::OutcomeUnknown | Reason::DeadlineExceeded => {
                 Self::unknown(effect)
@@ -181,6 +188,7 @@ impl Failure {
         match self {
             Self::Child(code) => ExitCode::from(*code),
             Self::Call { .. }
+            | Self::NotDone { .. }
             | Self::Said { .. }
             | Self::Shown(_)
             | Self::Output(_)
@@ -193,7 +201,7 @@ impl Failure {
         match self {
             Self::Child(_) => Exit::Refused,
             Self::Call { error, effect, .. } => Exit::of(error, *effect),
-            Self::Said { exit, .. } | Self::Shown(exit) => *exit,
+            Self::NotDone { exit, .. } | Self::Said { exit, .. } | Self::Shown(exit) => *exit,
             // Whoever reads has seen enough, as with `| head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
             Self::Output(_) => Exit::Io,
@@ -216,6 +224,7 @@ impl Failure {
     fn write_words(&self, out: &mut impl Write) -> io::Result<()> {
         match self {
             Self::Call { error, advice, .. } => write_error(out, error, next_step(error, advice)),
+            Self::NotDone { error, next_step, .. } => write_error(out, error, next_step),
             Self::Said { message, next_step, .. } => {
                 writeln!(out, "error: {}", clean(message))?;
                 writeln!(out, "  next: {}", clean(next_step))
@@ -236,6 +245,9 @@ impl Failure {
         match self {
             Self::Call { error, advice, .. } => {
                 json!({ "error": error_json(error, next_step(error, advice), exit_code) })
+            }
+            Self::NotDone { error, next_step, .. } => {
+                json!({ "error": error_json(error, next_step, exit_code) })
             }
             Self::Said { message, next_step, .. } => json!({ "error": {
                 "message": message, "next_step": next_step, "exit_code": exit_code,
@@ -281,133 +293,6 @@ fn next_step<'a>(error: &'a Error, advice: &'a Option<String>) -> &'a str {
     match advice {
         Some(advice) if error.may_have_happened() && error.is_retryable() => advice,
         Some(_) | None => error.next_step(),
-    }
-}
-
-// === an error of a call, in words and as JSON ===
-
-fn write_error(out: &mut impl Write, error: &Error, next_step: &str) -> io::Result<()> {
-    writeln!(out, "error: {}: {}", clean(error.reason_name()), clean(error.message()))?;
-    if let Some(facts) = error.refusal() {
-        write_facts(out, facts)?;
-    }
-    if let Some(delay) = error.retry_after() {
-        writeln!(out, "  try again after: {}", duration::show(delay))?;
-    }
-    if error.may_have_happened() {
-        writeln!(out, "  the call may have happened all the same")?;
-    }
-    if let Some(request_id) = error.request_id().filter(|_| worth_repeating(error)) {
-        writeln!(out, "  request id: {}", clean(request_id))?;
-    }
-    if !next_step.is_empty() {
-        writeln!(out, "  next: {}", clean(next_step))?;
-    }
-    Ok(())
-}
-
-/// True when the id is what the next attempt needs.
-fn worth_repeating(error: &Error) -> bool {
-    error.may_have_happened() || error.reason() == Some(Reason::StillWaiting)
-}
-
-fn write_facts(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
-    match facts {
-        Facts::Held { holders, holder_count, queue_position, .. } => {
-            for by in holders {
-                let (holder, left) = (clean(&by.holder), duration::show(by.remaining));
-                let how = if by.shared { ", shared" } else { "" };
-                writeln!(out, "  held by: {holder}, token {}{how}, {left} left", by.token)?;
-            }
-            let more = usize::try_from(*holder_count).unwrap_or(usize::MAX);
-            if more > holders.len() {
-                writeln!(out, "  held by: {} more", more - holders.len())?;
-            }
-            writeln!(out, "  waiting before you: {queue_position}")
-        }
-        Facts::StaleFence { resource, presented_token, current_token, holder, .. } => {
-            writeln!(out, "  fence: {} with token {presented_token}", clean(resource))?;
-            match (current_token, holder) {
-                (Some(token), Some(holder)) => {
-                    writeln!(out, "  current: token {token}, held by {}", clean(holder))
-                }
-                (Some(token), None) => writeln!(out, "  current: token {token}"),
-                (None, _) => writeln!(out, "  current: none, nobody holds it"),
-            }
-        }
-        Facts::LeaseLost { end, token, .. } => {
-            writeln!(out, "  lost: token {token}, {}", end.name())
-        }
-        // A single one is what the message says already.
-        Facts::Malformed { violations, .. } if violations.len() == 1 => Ok(()),
-        Facts::Malformed { violations, .. } => violations.iter().try_for_each(|violation| {
-            writeln!(out, "  {}: {}", clean(&violation.field), clean(&violation.description))
-        }),
-        Facts::Limit { limit, maximum, .. } => {
-            writeln!(out, "  limit: {maximum} {}", clean(limit))
-        }
-        // The client crate may learn facts that this command has no words for.
-        Facts::SessionLost { end, .. } => writeln!(out, "  session: {}", end.name()),
-        _ => Ok(()),
-    }
-}
-
-fn error_json(error: &Error, next_step: &str, exit_code: u8) -> Value {
-    json!({
-        "reason": error.reason_name(),
-        "message": error.message(),
-        "next_step": next_step,
-        "retry": error.retry().name(),
-        "may_have_happened": error.may_have_happened(),
-        "from_server": error.is_from_server(),
-        "retry_after_ms": error.retry_after().map(|delay| number(delay.as_millis())),
-        "request_id": error.request_id(),
-        "detail": error.refusal().map(facts_json),
-        "exit_code": exit_code,
-    })
-}
-
-fn facts_json(facts: &Facts) -> Value {
-    match facts {
-        Facts::Held { resource, holders, holder_count, queue_position, waited, .. } => {
-            let holders: Vec<_> = holders
-                .iter()
-                .map(|by| {
-                    json!({
-                        "holder": by.holder,
-                        "token": number(by.token),
-                        "remaining_ms": number(by.remaining.as_millis()),
-                        "shared": by.shared,
-                    })
-                })
-                .collect();
-            json!({ "held": {
-                "resource": resource, "holders": holders, "holder_count": holder_count,
-                "queue_position": queue_position, "waited_ms": number(waited.as_millis()),
-            }})
-        }
-        Facts::StaleFence { index, resource, presented_token, current_token, holder, .. } => {
-            json!({ "stale_fence": {
-                "index": index, "resource": resource,
-                "presented_token": number(*presented_token),
-                "current_token": current_token.map(number), "holder": holder,
-            }})
-        }
-        Facts::LeaseLost { end, token, .. } => {
-            json!({ "lease_lost": { "end": end.name(), "token": number(*token) } })
-        }
-        Facts::Malformed { violations, .. } => {
-            let violations: Vec<_> = violations
-                .iter()
-                .map(|one| json!({ "field": one.field, "description": one.description }))
-                .collect();
-            json!({ "malformed": { "violations": violations } })
-        }
-        Facts::Limit { limit, maximum, .. } => {
-            json!({ "limit": { "limit": limit, "maximum": number(*maximum) } })
-        }
-        Facts::SessionLost { end, .. } => json!({ "end": end.name() }),
-        _ => Value::Null,
     }
 }
 

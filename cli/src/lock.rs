@@ -5,14 +5,14 @@
 
 use std::{
     env,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io::IsTerminal as _,
     process::{ExitCode, ExitStatus},
     time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use singletrack::{Client, HoldState, LeaseHandle, Reason, Transport};
+use singletrack::{Client, Error, HoldState, LeaseHandle, Reason, Transport};
 use tokio::{
     process::{Child, Command},
     signal::unix::{SignalKind, signal},
@@ -20,10 +20,11 @@ use tokio::{
 };
 
 use crate::{
-    args::{ClientArgs, LockArgs},
+    args::{ClientArgs, Label, LockArgs},
     end,
-    exit::{self, Exit, Failure},
+    exit::{self, Effect, Exit, Failure},
     lease::default_holder,
+    output::names,
 };
 
 /// What the command finds in its environment.
@@ -31,6 +32,10 @@ const TOKEN: &str = "SINGLETRACK_TOKEN";
 const LEASE_ID: &str = "SINGLETRACK_LEASE_ID";
 const DEADLINE_MS: &str = "SINGLETRACK_DEADLINE_MS";
 const ACTOR: &str = "SINGLETRACK_ACTOR";
+
+/// What the server takes for an actor.
+const ACTOR_BYTES_MAX: usize = 256;
+const ACTOR_SEGMENTS_MAX: usize = 32;
 
 /// The most time that a command gets between SIGTERM and SIGKILL.
 const GRACE_MAX: Duration = Duration::from_secs(10);
@@ -76,13 +81,6 @@ pub(crate) fn run(client: &ClientArgs, args: &LockArgs) -> ExitCode {
 }
 
 async fn lock(server: &ClientArgs, args: &LockArgs) -> Result<(), Failure> {
-    let [name] = args.names.as_slice() else {
-        return Err(Failure::Said {
-            exit: Exit::Usage,
-            message: format!("one name is expected, found {}", args.names.len()),
-            next_step: "nest `singletrack lock`, always in the same order of names".into(),
-        });
-    };
     let client = Client::builder(&server.server)
         .namespace(&server.namespace)
         .timeout(server.timeout)
@@ -90,13 +88,14 @@ async fn lock(server: &ClientArgs, args: &LockArgs) -> Result<(), Failure> {
         .build()
         .map_err(Failure::read)?;
     let mut signals = Signals::new()?;
+    let actor = args.actor.as_ref().map_or_else(actor, OsString::from);
     let lease = tokio::select! {
-        lease = acquire(&client, name, args) => lease?,
+        lease = acquire(&client, args, &actor) => lease?,
         signal = signals.next() => {
             return Err(Failure::Interrupted { message: format!("by {signal:?}, while waiting for the lease") });
         }
     };
-    let mut job = match Job::start(args, &lease) {
+    let mut job = match Job::start(args, &lease, &actor) {
         Ok(job) => job,
         Err(error) => {
             give_back(lease).await;
@@ -107,7 +106,7 @@ async fn lock(server: &ClientArgs, args: &LockArgs) -> Result<(), Failure> {
             });
         }
     };
-    let margins = Margins::of(args.ttl);
+    let margins = Margins::of(args.wish.ttl);
     match supervise(&mut job, &lease, margins, &mut signals).await? {
         Some(status) => {
             give_back(lease).await;
@@ -115,28 +114,67 @@ async fn lock(server: &ClientArgs, args: &LockArgs) -> Result<(), Failure> {
         }
         None => Err(Failure::Said {
             exit: Exit::Lost,
-            message: format!("the lease on `{name}` (token {}) was lost", lease.token()),
+            message: lost_words(&lease),
             next_step: "the command was stopped; find out how far it came before you run it again"
                 .into(),
         }),
     }
 }
 
-async fn acquire(client: &Client, name: &str, args: &LockArgs) -> Result<LeaseHandle, Failure> {
-    let holder = args.holder.clone().unwrap_or_else(default_holder);
-    let mut wish = client.lease(name).holder(holder).ttl(args.ttl).wait(args.wait);
-    if args.shared {
-        wish = wish.shared();
+async fn acquire(client: &Client, args: &LockArgs, actor: &OsStr) -> Result<LeaseHandle, Failure> {
+    let said = &args.wish;
+    let holder = said.holder.clone().unwrap_or_else(default_holder);
+    let mut wish = client
+        .lease_on(said.targets(&args.names))
+        .holder(holder)
+        .ttl(said.ttl)
+        .wait(said.wait)
+        .priority(said.priority)
+        .lock_delay(said.lock_delay);
+    if let Some(actor) = told(actor, args.actor.is_some()) {
+        wish = wish.actor(actor);
     }
-    wish.acquire().await.map_err(|error| match error.reason() {
-        Some(Reason::Held | Reason::StillWaiting) => Failure::Said {
-            exit: Exit::NotAcquired,
-            message: format!("{}: {}", error.reason_name(), error.message()),
-            next_step: "the command was not run; try again later, or wait longer with --wait"
-                .into(),
-        },
-        Some(_) | None => Failure::write(error),
-    })
+    if let Some(max_hold) = said.max_hold {
+        wish = wish.max_hold(max_hold);
+    }
+    for Label { key, value } in &said.labels {
+        wish = wish.label(key, value);
+    }
+    wish.acquire().await.map_err(not_acquired)
+}
+
+/// The command was not run: in what way, and what may be done about it.
+fn not_acquired(error: Error) -> Failure {
+    let (exit, next_step) = match error.reason() {
+        Some(Reason::Held | Reason::StillWaiting) => {
+            let words = "the command was not run; try again later, wait longer with --wait, or ask \
+                         the holder with `singletrack lease yield`";
+            (Exit::NotAcquired, words.to_owned())
+        }
+        Some(Reason::Deadlock | Reason::LimitMismatch) => {
+            let exit = Exit::of(&error, Effect::Writes);
+            (exit, format!("the command was not run; {}", error.next_step()))
+        }
+        Some(_) | None => return Failure::write(error),
+    };
+    Failure::NotDone { error, exit, next_step }
+}
+
+/// The actor as the server is told it. One that the locks around this one made too long for it is
+/// none: deadlocks are not detected then.
+fn told(actor: &OsStr, is_given: bool) -> Option<String> {
+    let text = actor.to_str()?;
+    let fits = text.len() <= ACTOR_BYTES_MAX && text.split('/').count() <= ACTOR_SEGMENTS_MAX;
+    (is_given || fits).then(|| text.to_owned())
+}
+
+fn lost_words(lease: &LeaseHandle) -> String {
+    let names = names(lease.targets());
+    let how = match lease.end() {
+        Some(end) => format!(": {}", end.name()),
+        None => String::new(),
+    };
+    format!("the lease on `{names}` (token {}) was lost{how}", lease.token())
 }
 
 /// What is still to be told about a release is no matter of the command's.
@@ -202,7 +240,7 @@ impl Margins {
 // === impl Job ===
 
 impl Job {
-    fn start(args: &LockArgs, lease: &LeaseHandle) -> std::io::Result<Self> {
+    fn start(args: &LockArgs, lease: &LeaseHandle, actor: &OsStr) -> std::io::Result<Self> {
         let mut words = args.command.iter();
         let program = words.next().expect("clap demands a command");
         let mut command = Command::new(program);
@@ -211,7 +249,7 @@ impl Job {
             .env(TOKEN, lease.token().to_string())
             .env(LEASE_ID, lease.lease_id())
             .env(DEADLINE_MS, lease.remaining().as_millis().to_string())
-            .env(ACTOR, actor());
+            .env(ACTOR, actor);
         // In a group of its own it would be stopped at its first look at the terminal.
         let is_group = !std::io::stdin().is_terminal();
         if is_group {

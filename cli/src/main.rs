@@ -7,6 +7,7 @@ mod args;
 mod bench;
 mod duration;
 mod exit;
+mod explain;
 mod lease;
 mod lock;
 mod output;
@@ -14,6 +15,7 @@ mod own_server;
 mod race;
 mod serve;
 mod status;
+mod top;
 
 use std::{
     io::{self, Write as _},
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Status { client } => run_client(&client, None),
         Command::Lease { client, command } => run_client(&client, Some(&command)),
         Command::Lock { client, args } => lock::run(&client, &args),
+        Command::Top { client, args } => top::run(&client, &args),
         Command::Race(args) => race::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Completions { shell } => {

@@ -37,7 +37,10 @@ async fn a_lease_is_taken_shown_checked_renewed_and_given_back() {
     assert_eq!((holders.holder_count, holders.waiter_count), (1, 0));
     let info = client.get_by_id(&lease.lease_id).await.unwrap();
     assert_eq!(holders.leases[0].token, info.token);
-    assert_eq!((&*info.resource, &*info.holder, info.mode), ("a/b", "first", Mode::Exclusive));
+    assert_eq!(
+        (info.resource(), &*info.holder, info.targets[0].mode),
+        ("a/b", "first", Mode::Exclusive)
+    );
     assert_eq!((info.token, info.ttl), (lease.token, Duration::from_secs(30)));
 
     let check = client.check("a/b", lease.token).await.unwrap();
@@ -170,8 +173,7 @@ async fn a_wait_goes_on_in_its_place_with_the_same_request_id() {
     // Asking again moves nobody: the second is still before the third.
     rig.until_waiting("a", 2).await;
     let error = client.acquire(Acquire::new("a", "fourth")).await.unwrap_err();
-    let Some(singletrack::Facts::Held { queue_position, .. }) = error.refusal() else { panic!() };
-    assert_eq!(*queue_position, 2);
+    assert_eq!(error.held().unwrap().queue_position, 2);
     client.release(Release::of(&held)).await.unwrap();
     let second = parked(second).await;
     client.release(Release::of(&second)).await.unwrap();
@@ -264,8 +266,8 @@ async fn a_waiter_with_request_id_keeps_its_place_and_is_passed_over_meanwhile()
     rig.until_page_says("singletrack_requests_in_flight 1").await;
     let again = Acquire::new("a", "second").request_id("w").wait(Duration::from_millis(10));
     let error = client.acquire(again.clone()).await.unwrap_err();
-    let Some(singletrack::Facts::Held { queue_position, .. }) = error.refusal() else { panic!() };
-    assert_eq!((error.reason(), *queue_position), (Some(Reason::StillWaiting), 0));
+    assert_eq!(error.reason(), Some(Reason::StillWaiting));
+    assert_eq!(error.held().unwrap().queue_position, 0);
     client.release(Release::of(&held)).await.unwrap();
     let third = parked(third).await;
     assert_eq!(client.get("a").await.unwrap().waiter_count, 1, "the place is kept");

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A refusal as a server sends it.
-fn refusal(reason: Reason, detail: Option<Detail>) -> Status {
+pub(crate) fn refusal(reason: Reason, detail: Option<Detail>) -> Status {
     let info = pb::ErrorInfo {
         reason: reason.name().into(),
         domain: "singletrack".into(),
@@ -48,18 +48,19 @@ fn held() -> Detail {
         holder: "ada\u{1b}[31m".into(),
         token: 9_007_199_254_740_991,
         remaining_ms: 12_300,
-        shared: false,
+        held_ms: 302_000,
+        ..Default::default()
     };
     Detail::Held(v1::HeldDetail {
         resource: "r".into(),
         holders: vec![holder],
         holder_count: 1,
         queue_position: 2,
-        waited_ms: 0,
+        ..Default::default()
     })
 }
 
-fn granted(token: u64) -> Reply {
+pub(crate) fn granted(token: u64) -> Reply {
     Reply::AcquireLease(v1::AcquireLeaseResponse {
         lease_id: "ab".repeat(16),
         token,
@@ -71,11 +72,16 @@ fn granted(token: u64) -> Reply {
 
 fn info() -> v1::LeaseInfo {
     v1::LeaseInfo {
-        targets: vec![v1::LeaseTarget { resource: "r".into(), mode: v1::LeaseMode::Shared.into() }],
+        targets: vec![v1::LeaseTarget {
+            resource: "r".into(),
+            mode: v1::LeaseMode::Shared.into(),
+            ..Default::default()
+        }],
         holder: "ada".into(),
         token: 1,
         ttl_ms: 30_000,
         remaining_ms: 20_000,
+        ..Default::default()
     }
 }
 
@@ -96,6 +102,8 @@ async fn each_reason_has_its_exit_code() {
     let fake = Fake::start().await;
     for (reason, code) in [
         (Reason::Held, 1),
+        (Reason::Deadlock, 93),
+        (Reason::LimitMismatch, 64),
         (Reason::StaleFence, 1),
         (Reason::RequestIdReused, 1),
         (Reason::Malformed, 64),
@@ -121,7 +129,7 @@ async fn a_refusal_tells_a_person_who_holds_it() {
     fake.refuse(refusal(Reason::Held, Some(held())));
     let finished = client(&fake.url(), &["lease", "acquire", "r"]).await.ended_with(1);
     let expected = "error: HELD: what happened\n  \
-                    held by: ada\\u{1b}[31m, token 9007199254740991, 12.3s left\n  \
+                    held by: ada\\u{1b}[31m, token 9007199254740991, held for 5m02s, 12.3s left unless renewed\n  \
                     waiting before you: 2\n  next: what to do\n";
     assert_eq!(finished.stderr, expected);
 }
@@ -149,10 +157,22 @@ async fn a_refusal_tells_a_program_the_same() {
                 "token": "9007199254740991",
                 "remaining_ms": "12300",
                 "shared": false,
+                "resource": null,
+                "subtree": false,
+                "permits": 0,
+                "held_ms": "302000",
+                "hold_remaining_ms": null,
+                "actor": null,
+                "yield_answer": null,
             }],
             "holder_count": 1,
             "queue_position": 2,
             "waited_ms": "0",
+            "waiters": [],
+            "closed_ms": "0",
+            "permits_used": 0,
+            "permits_wanted": 0,
+            "blocked_targets": 0,
         }},
     });
     assert_eq!(error, expected);
@@ -328,7 +348,7 @@ async fn a_forced_release_that_fails_midway_tells_what_it_ended() {
     fake.say(Reply::GetLease(v1::GetLeaseResponse {
         leases: vec![lease(7), lease(8)],
         holder_count: 2,
-        waiter_count: 0,
+        ..Default::default()
     }));
     fake.say(Reply::ForceReleaseLease(v1::ForceReleaseLeaseResponse {
         holder: "ada".into(),

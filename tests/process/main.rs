@@ -21,6 +21,7 @@ mod tools;
 mod bench;
 mod cli_answers;
 mod cli_leases;
+mod cli_menu;
 mod grpcurl;
 mod kill_rounds;
 mod lock;

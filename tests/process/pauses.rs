@@ -51,7 +51,7 @@ async fn a_holder_that_goes_on_renewing_outlives_pauses_of_the_server() {
     while let Some(renewed) = holders.join_next().await {
         let (lease, renewals) = renewed.unwrap().unwrap();
         assert!(renewals >= 5, "{renewals} renewals only");
-        tokens.push((lease.resource.clone(), lease.token));
+        tokens.push((lease.resource().to_owned(), lease.token));
     }
     // Nobody renews any more, so the rival's turn comes.
     let granted = tokio::time::timeout(TTL + Duration::from_secs(1), &mut rival).await;
@@ -69,7 +69,7 @@ async fn renew_until(
     let mut renewals = 0;
     while !*stopped.borrow() {
         let renewed = client.renew_one(&lease.lease_id, lease.token).await;
-        renewed.map_err(|error| format!("{}: {error}", lease.resource))?;
+        renewed.map_err(|error| format!("{}: {error}", lease.resource()))?;
         renewals += 1;
         let _ = tokio::time::timeout(TTL / 3, stopped.changed()).await;
     }

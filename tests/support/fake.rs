@@ -160,6 +160,11 @@ fake_service! { LeaseService:
     list_leases(ListLeasesRequest) -> ListLeasesResponse as ListLeases;
     check_lease(CheckLeaseRequest) -> CheckLeaseResponse as CheckLease;
     force_release_lease(ForceReleaseLeaseRequest) -> ForceReleaseLeaseResponse as ForceReleaseLease;
+    transfer_lease(TransferLeaseRequest) -> TransferLeaseResponse as TransferLease;
+    request_lease_yield(RequestLeaseYieldRequest) -> RequestLeaseYieldResponse as RequestLeaseYield;
+    answer_lease_yield(AnswerLeaseYieldRequest) -> AnswerLeaseYieldResponse as AnswerLeaseYield;
+    list_lease_waiters(ListLeaseWaitersRequest) -> ListLeaseWaitersResponse as ListLeaseWaiters;
+    get_lease_stats(GetLeaseStatsRequest) -> GetLeaseStatsResponse as GetLeaseStats;
 }
 
 /// Streams are for a real server: this one has none, so that clients fall back to unary calls.

@@ -119,10 +119,10 @@ impl Slot {
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), Error> {
-        let call = self.invoke("release", Some(&lease.resource));
+        let call = self.invoke("release", Some(lease.resource()));
         let result = self.client.release(Release::of(lease)).await;
         let token = Some(lease.token);
-        self.returned(call, "release", Some(&lease.resource), token, result.as_ref().err());
+        self.returned(call, "release", Some(lease.resource()), token, result.as_ref().err());
         result.map(drop)
     }
 

@@ -14,7 +14,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .ttl(Duration::from_secs(5))
         .wait(Duration::from_secs(10));
     let lease = client.acquire(wish).await?;
-    writeln!(out, "holding {} with token {}", lease.resource, lease.token)?;
+    writeln!(out, "holding {} with token {}", lease.resource(), lease.token)?;
 
     let renewed = client.renew_one(&lease.lease_id, lease.token).await?;
     writeln!(out, "renewed, {:?} left", renewed.remaining)?;

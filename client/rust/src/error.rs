@@ -10,7 +10,7 @@ use singletrack_proto::{DOMAIN, Reason, Retry, v1};
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
 use tonic_types::pb;
 
-use crate::{Facts, FieldViolation};
+use crate::{Deadlock, Facts, FieldViolation, Held, LeaseEnd, LimitMismatch};
 
 /// Why a call has no result.
 ///
@@ -132,6 +132,42 @@ impl Error {
     #[must_use]
     pub fn refusal(&self) -> Option<&Facts> {
         self.inner.facts.as_ref()
+    }
+
+    /// Who stands in the way: of `HELD` and `STILL_WAITING`.
+    #[must_use]
+    pub fn held(&self) -> Option<&Held> {
+        match self.refusal() {
+            Some(Facts::Held(held)) => Some(held),
+            Some(_) | None => None,
+        }
+    }
+
+    /// The cycle that the wait would have closed: of `DEADLOCK`.
+    #[must_use]
+    pub fn deadlock(&self) -> Option<&Deadlock> {
+        match self.refusal() {
+            Some(Facts::Deadlock(deadlock)) => Some(deadlock),
+            Some(_) | None => None,
+        }
+    }
+
+    /// How many permits there are in truth: of `LIMIT_MISMATCH`.
+    #[must_use]
+    pub fn limit_mismatch(&self) -> Option<&LimitMismatch> {
+        match self.refusal() {
+            Some(Facts::LimitMismatch(mismatch)) => Some(mismatch),
+            Some(_) | None => None,
+        }
+    }
+
+    /// How the lease ended: of `LEASE_LOST`.
+    #[must_use]
+    pub fn lease_end(&self) -> Option<LeaseEnd> {
+        match self.refusal() {
+            Some(Facts::LeaseLost { end, .. }) => Some(*end),
+            Some(_) | None => None,
+        }
     }
 
     /// How long to wait before the next attempt, where the server said so.

@@ -60,29 +60,85 @@ fn every_known_reason_means_what_the_table_says() {
 }
 
 #[test]
-fn a_held_refusal_says_who_holds_it() {
+fn a_held_refusal_says_who_is_in_the_way_since_when_and_for_how_long() {
     let held = v1::HeldDetail {
         resource: "r".into(),
         holders: vec![v1::HeldBy {
             holder: "ada".into(),
             token: 7,
             remaining_ms: 1_500,
-            shared: true,
+            resource: "r/below".into(),
+            subtree: true,
+            held_ms: 60_000,
+            hold_remaining_ms: Some(0),
+            actor: "ada/1".into(),
+            yield_answer: "in 5s".into(),
+            ..Default::default()
         }],
         holder_count: 9,
         queue_position: 2,
         waited_ms: 30,
+        waiters: vec![v1::HeldWaiter {
+            holder: "bob".into(),
+            priority: -3,
+            waited_ms: 40,
+            ..Default::default()
+        }],
+        closed_ms: 50,
+        permits_used: 3,
+        permits_wanted: 4,
+        blocked_targets: 1,
     };
     let error = served(Reason::Held, Some(v1::refusal::Detail::Held(held)));
-    let Some(Facts::Held { holders, holder_count: 9, queue_position: 2, waited, .. }) =
-        error.refusal()
-    else {
-        panic!("expected who holds it, found {error:?}");
-    };
-    assert_eq!(*waited, Duration::from_millis(30));
-    assert_eq!((holders[0].holder.as_str(), holders[0].token), ("ada", 7));
-    assert_eq!(holders[0].remaining, Duration::from_millis(1_500));
+    let held = error.held().unwrap();
+    assert_eq!((held.holder_count, held.queue_position, held.blocked_targets), (9, 2, 1));
+    assert_eq!((held.waited, held.closed), (Duration::from_millis(30), Duration::from_millis(50)));
+    assert_eq!((held.permits_used, held.permits_wanted), (3, 4));
+    let by = &held.holders[0];
+    assert_eq!((by.holder.as_str(), by.token, by.subtree), ("ada", 7, true));
+    assert_eq!(by.remaining, Duration::from_millis(1_500));
+    assert_eq!((by.held, by.hold_remaining), (Duration::from_secs(60), Some(Duration::ZERO)));
+    let texts = [&by.resource, &by.actor, &by.yield_answer].map(Option::as_deref);
+    assert_eq!(texts, [Some("r/below"), Some("ada/1"), Some("in 5s")]);
+    let waiter = &held.waiters[0];
+    assert_eq!((waiter.holder.as_str(), waiter.priority), ("bob", -3));
+    assert_eq!((&waiter.actor, &waiter.resource), (&None, &None));
     assert!(!error.is_retryable() && !error.may_have_happened());
+    assert!(error.deadlock().is_none() && error.limit_mismatch().is_none());
+}
+
+#[test]
+fn a_deadlock_names_its_cycle_and_a_limit_both_numbers() {
+    use crate::{DeadlockRelation, LimitMismatch};
+    let step = |actor: &str, resource: &str, relation: v1::DeadlockRelation| v1::DeadlockStep {
+        actor: actor.into(),
+        holder: "h".into(),
+        resource: resource.into(),
+        relation: relation.into(),
+    };
+    let detail = v1::DeadlockDetail {
+        cycle: vec![
+            step("a", "x", v1::DeadlockRelation::Holds),
+            step("b", "y", v1::DeadlockRelation::WaitsBefore),
+            step("c", "", v1::DeadlockRelation::Child),
+        ],
+        step_count: 12,
+    };
+    let error = served(Reason::Deadlock, Some(v1::refusal::Detail::Deadlock(detail)));
+    let deadlock = error.deadlock().unwrap();
+    assert_eq!(deadlock.step_count, 12);
+    let relations: Vec<_> = deadlock.cycle.iter().map(|step| step.relation).collect();
+    let expected =
+        [DeadlockRelation::Holds, DeadlockRelation::WaitsBefore, DeadlockRelation::Child];
+    assert_eq!(relations, expected);
+    assert_eq!(deadlock.cycle[0].resource.as_deref(), Some("x"));
+    assert_eq!(deadlock.cycle[2].resource, None);
+
+    let detail = v1::LimitMismatchDetail { resource: "r".into(), limit: 5, asked: 6 };
+    let error = served(Reason::LimitMismatch, Some(v1::refusal::Detail::LimitMismatch(detail)));
+    let expected = LimitMismatch { resource: "r".into(), limit: 5, asked: 6 };
+    assert_eq!(error.limit_mismatch(), Some(&expected));
+    assert!(!error.is_retryable());
 }
 
 #[test]
@@ -199,6 +255,15 @@ fn one_items_refusal_is_an_error_too() {
         Error::from_refusal(refusal(Reason::LeaseLost, Some(v1::refusal::Detail::LeaseLost(lost))));
     assert_eq!(error.reason(), Some(Reason::LeaseLost));
     assert_eq!(error.refusal(), Some(&Facts::LeaseLost { end: LeaseEnd::Expired, token: 5 }));
+    for (end, expected) in [
+        (v1::LeaseEnd::MaxHold, LeaseEnd::MaxHold),
+        (v1::LeaseEnd::Transferred, LeaseEnd::Transferred),
+    ] {
+        let lost = v1::LeaseLostDetail { end: end.into(), token: 5 };
+        let detail = Some(v1::refusal::Detail::LeaseLost(lost));
+        let error = Error::from_refusal(refusal(Reason::LeaseLost, detail));
+        assert_eq!(error.lease_end(), Some(expected));
+    }
     let unknown = v1::Refusal { reason: 9_999, ..Default::default() };
     let error = Error::from_refusal(unknown);
     assert_eq!(error.reason(), None);

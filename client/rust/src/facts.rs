@@ -5,24 +5,18 @@ use std::time::Duration;
 
 use singletrack_proto::v1::{self, refusal::Detail};
 
+use crate::held::{Deadlock, Held, LimitMismatch};
+
 /// What stands behind a refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Facts {
     /// Who stands in the way: with `HELD` and `STILL_WAITING`.
-    #[non_exhaustive]
-    Held {
-        /// The resource asked for.
-        resource: String,
-        /// Those who hold it, at most 8, oldest grant first.
-        holders: Vec<HeldBy>,
-        /// How many hold it in all.
-        holder_count: u32,
-        /// How many wait before the caller; 1,000 means that or more.
-        queue_position: u32,
-        /// How long this call waited.
-        waited: Duration,
-    },
+    Held(Held),
+    /// The cycle that the wait would have closed: with `DEADLOCK`.
+    Deadlock(Deadlock),
+    /// Another number of permits: with `LIMIT_MISMATCH`.
+    LimitMismatch(LimitMismatch),
     /// Which fence failed: with `STALE_FENCE`.
     #[non_exhaustive]
     StaleFence {
@@ -67,20 +61,6 @@ pub enum Facts {
     },
 }
 
-/// One holder, as told to others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HeldBy {
-    /// The holder's name.
-    pub holder: String,
-    /// The holder's token.
-    pub token: u64,
-    /// How long the lease lasts if it is not renewed.
-    pub remaining: Duration,
-    /// True for a shared lease.
-    pub shared: bool,
-}
-
 /// How a lease came to an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -91,6 +71,10 @@ pub enum LeaseEnd {
     Expired,
     /// An administrator took it away.
     Forced,
+    /// Its holder gave it to another.
+    Transferred,
+    /// It was held for its longest hold.
+    MaxHold,
     /// Not known any more, or in a way this version doesn't know.
     Unknown,
 }
@@ -122,13 +106,11 @@ pub struct FieldViolation {
 impl Facts {
     pub(crate) fn from_wire(detail: Detail) -> Self {
         match detail {
-            Detail::Held(held) => Self::Held {
-                resource: held.resource,
-                holders: held.holders.into_iter().map(HeldBy::from_wire).collect(),
-                holder_count: held.holder_count,
-                queue_position: held.queue_position,
-                waited: Duration::from_millis(held.waited_ms),
-            },
+            Detail::Held(held) => Self::Held(Held::from_wire(held)),
+            Detail::Deadlock(deadlock) => Self::Deadlock(Deadlock::from_wire(deadlock)),
+            Detail::LimitMismatch(mismatch) => {
+                Self::LimitMismatch(LimitMismatch::from_wire(mismatch))
+            }
             Detail::StaleFence(stale) => Self::StaleFence {
                 index: stale.index,
                 resource: stale.resource,
@@ -179,19 +161,6 @@ impl SessionEnd {
     }
 }
 
-// === impl HeldBy ===
-
-impl HeldBy {
-    fn from_wire(held: v1::HeldBy) -> Self {
-        Self {
-            holder: held.holder,
-            token: held.token,
-            remaining: Duration::from_millis(held.remaining_ms),
-            shared: held.shared,
-        }
-    }
-}
-
 // === impl LeaseEnd ===
 
 impl LeaseEnd {
@@ -202,6 +171,8 @@ impl LeaseEnd {
             Self::Released => "RELEASED",
             Self::Expired => "EXPIRED",
             Self::Forced => "FORCED",
+            Self::Transferred => "TRANSFERRED",
+            Self::MaxHold => "MAX_HOLD",
             Self::Unknown => "UNKNOWN",
         }
     }
@@ -211,6 +182,8 @@ impl LeaseEnd {
             v1::LeaseEnd::Released => Self::Released,
             v1::LeaseEnd::Expired => Self::Expired,
             v1::LeaseEnd::Forced => Self::Forced,
+            v1::LeaseEnd::Transferred => Self::Transferred,
+            v1::LeaseEnd::MaxHold => Self::MaxHold,
             v1::LeaseEnd::Unspecified => Self::Unknown,
         }
     }
@@ -224,4 +197,9 @@ pub(crate) fn present_token(token: u64) -> Option<u64> {
 /// The wire says "none" with an empty text, as no name is empty.
 pub(crate) fn present_text(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
+}
+
+/// A time as the wire has it.
+pub(crate) const fn duration_ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
 }

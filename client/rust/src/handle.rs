@@ -1,36 +1,24 @@
-//! A lease that is kept: taken, renewed by itself, and given back when it is dropped.
+//! A lease that is kept: renewed by itself, given away or given back, and given back when it is
+//! dropped.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use singletrack_proto::{
     Reason,
-    v1::{self, operation::Operation, operation_reply::Reply},
+    v1::{self, operation::Operation},
 };
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::task::JoinHandle;
 
 use crate::{
-    Acquire, Client, Error, Fence, HoldState, MAX_WAIT, Mode, Release, Released, Transport,
+    AnswerYield, Client, Error, Fence, HoldState, LeaseEnd, Release, Released, Target, Transfer,
+    Transferred, Transport, YieldAnswer, YieldRequest,
     clock::{Moment, margin},
     life::Life,
-    new_request_id,
-    retry::{Answered, deadline},
-    session::safe_until,
+    retry::deadline,
 };
 
-/// A lease to take and keep: see [`Client::lease`].
-#[derive(Clone, Debug)]
-#[must_use = "a wish does nothing until `acquire` is called"]
-pub struct LeaseWish {
-    client: Client,
-    resource: String,
-    holder: Option<String>,
-    ttl: Option<Duration>,
-    wait: Duration,
-    mode: Mode,
-    priority: i32,
-    keep: Option<Duration>,
-    fences: Vec<Fence>,
-}
+/// The least time between two renewals.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
 
 /// A lease that this process holds and keeps. Dropping it gives the lease back, as far as that can
 /// be done without waiting; [`LeaseHandle::release`] tells what came of it.
@@ -42,240 +30,52 @@ pub struct LeaseWish {
 #[must_use = "dropping it gives the lease back"]
 pub struct LeaseHandle {
     client: Client,
-    resource: String,
+    targets: Vec<Target>,
     lease_id: String,
     token: u64,
     life: Arc<Life>,
     renewing: Option<JoinHandle<()>>,
-    /// It was given back, or is about to be.
+    /// It was given back or away, or is about to be.
     is_given_back: bool,
+}
+
+/// A lease that could not be given to another, and why.
+///
+/// As an [`Error`] alone, through `?`, it gives the lease back.
+#[derive(Debug)]
+pub struct NotTransferred {
+    /// The lease, kept as before. If the transfer may have happened all the same, it soon knows that
+    /// it is lost.
+    pub lease: Box<LeaseHandle>,
+    /// Why.
+    pub error: Error,
 }
 
 // === impl Client ===
 
 impl Client {
-    /// A lease on `resource` that is kept for as long as the handle lives.
-    ///
-    /// ```no_run
-    /// use std::time::Duration;
-    ///
-    /// use singletrack::{Client, HoldState};
-    ///
-    /// # async fn example() -> Result<(), singletrack::Error> {
-    /// let client = Client::builder("http://127.0.0.1:7420").holder("agent-7").build()?;
-    /// let lease = client.lease("repository/main").wait(Duration::from_secs(10)).acquire().await?;
-    /// // Hand `lease.token()` to whatever you write to, and stop when it is held no longer.
-    /// tokio::select! {
-    ///     () = work(lease.token()) => {}
-    ///     state = lease.not_held() => assert_ne!(state, HoldState::Held),
-    /// }
-    /// lease.release().await?;
-    /// # Ok(())
-    /// # }
-    /// # async fn work(_: u64) {}
-    /// ```
-    pub fn lease(&self, resource: impl Into<String>) -> LeaseWish {
-        LeaseWish {
-            client: self.clone(),
-            resource: resource.into(),
-            holder: None,
-            ttl: None,
-            wait: Duration::ZERO,
-            mode: Mode::Exclusive,
-            priority: 0,
-            keep: None,
-            fences: Vec::new(),
-        }
-    }
-}
-
-// === impl LeaseWish ===
-
-impl LeaseWish {
-    /// Who asks: 1..256 characters, shown to others; the client's holder if absent.
-    pub fn holder(mut self, holder: impl Into<String>) -> Self {
-        self.holder = Some(holder.into());
-        self
-    }
-
-    /// A time to live of its own, 1 s to 24 h, renewed every third of it. Without this it lives
-    /// with the client's session, whose one keep-alive holds any number of leases.
-    pub const fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
-        self
-    }
-
-    /// How long to wait for it, as long as you like: the place in the queue is kept. When that is
-    /// over, or the future is dropped, the place is given up.
-    pub const fn wait(mut self, wait: Duration) -> Self {
-        self.wait = wait;
-        self
-    }
-
-    /// Together with other shared leases.
-    pub const fn shared(mut self) -> Self {
-        self.mode = Mode::Shared;
-        self
-    }
-
-    /// Higher goes first, -100 to 100.
-    pub const fn priority(mut self, priority: i32) -> Self {
-        self.priority = priority;
-        self
-    }
-
-    /// How long the place in the queue is kept while no call is attached: 1 ms to 60 s.
-    pub const fn keep(mut self, keep: Duration) -> Self {
-        self.keep = Some(keep);
-        self
-    }
-
-    /// Only if this token is still current. May be given up to 16 times.
-    pub fn fence(mut self, fence: Fence) -> Self {
-        self.fences.push(fence);
-        self
-    }
-
-    /// Takes the lease, and keeps it from then on.
+    /// Keeps a lease that was taken elsewhere: by a call of this client, by the command line, or by
+    /// another who transferred it. It must have a ttl of its own.
     ///
     /// # Errors
-    /// As [`Client::acquire`]. `STILL_WAITING` means here that the whole wait was in vain.
-    pub async fn acquire(self) -> Result<LeaseHandle, Error> {
+    /// `LEASE_LOST`, `NOT_HOLDER`, `NOT_FOUND`, and what every call may meet.
+    pub async fn adopt(
+        &self,
+        lease_id: impl Into<String>,
+        token: u64,
+    ) -> Result<LeaseHandle, Error> {
+        let lease_id = lease_id.into();
+        let info = self.get_by_id(lease_id.clone()).await?;
         let life = Arc::new(Life::default());
-        let patience = deadline(self.wait);
-        let op = self.wish(self.ttl, self.wait);
-        let answered = match self.client.transport() {
-            Transport::Unary => self.by_unary(patience).await?,
-            Transport::Session => self.on_stream(op, patience, &life).await?,
-            Transport::Auto => match self.on_stream(op, patience, &life).await {
-                // No stream can be had, and so no session: it gets a ttl of its own.
-                Err(error) if self.ttl.is_none() && is_streamless(&error) => {
-                    self.by_unary(patience).await?
-                }
-                other => other?,
-            },
-        };
-        let Reply::AcquireLease(grant) = answered.0.reply else {
-            return Err(Error::unreadable("expected the answer to another call"));
-        };
-        if let Some(ttl_ms) = answered.1.ttl_ms {
-            let ttl = Duration::from_millis(ttl_ms);
-            life.extend(safe_until(answered.0.sent, &grant, ttl));
-        }
-        let renewing = answered.1.ttl_ms.map(|ttl_ms| {
-            let ttl = Duration::from_millis(ttl_ms);
-            let lease = (grant.lease_id.clone(), grant.token);
-            tokio::spawn(renew(self.client.clone(), lease, ttl, Arc::clone(&life)))
-        });
-        Ok(LeaseHandle {
-            client: self.client,
-            resource: self.resource,
-            lease_id: grant.lease_id,
-            token: grant.token,
-            life,
-            renewing,
-            is_given_back: false,
-        })
-    }
-
-    fn wish(&self, ttl: Option<Duration>, wait: Duration) -> v1::AcquireLeaseRequest {
-        let holder = self.holder.clone().unwrap_or_else(|| self.client.holder());
-        let mut wish = Acquire::new(self.resource.clone(), holder)
-            .wait(wait.min(MAX_WAIT))
-            .mode(self.mode)
-            .priority(self.priority);
-        wish = match ttl {
-            Some(ttl) => wish.ttl(ttl),
-            None => wish.with_session(),
-        };
-        if let Some(keep) = self.keep {
-            wish = wish.keep(keep);
-        }
-        for fence in &self.fences {
-            wish = wish.fence(fence.resource.clone(), fence.token);
-        }
-        wish.into_wire()
-    }
-
-    async fn on_stream(
-        &self,
-        op: v1::AcquireLeaseRequest,
-        patience: Instant,
-        life: &Arc<Life>,
-    ) -> Result<(Answered, v1::AcquireLeaseRequest), Error> {
-        let ends = patience + self.client.timeout();
-        let acquire = Operation::AcquireLease(op.clone());
-        let answered = self.client.session()?.acquire(acquire, ends, patience, life).await?;
-        Ok((answered, op))
-    }
-
-    /// Unary calls, one wait after the other under one id; given up if this future is dropped.
-    async fn by_unary(
-        &self,
-        patience: Instant,
-    ) -> Result<(Answered, v1::AcquireLeaseRequest), Error> {
-        let ttl = self.ttl.unwrap_or_else(|| self.client.session_ttl());
-        let request_id = new_request_id()?;
-        let mut waiting = Waiting { client: &self.client, request_id: Some(request_id.clone()) };
-        loop {
-            let left = patience.saturating_duration_since(Instant::now());
-            let mut op = self.wish(Some(ttl), left);
-            op.request_id.clone_from(&request_id);
-            let ends = deadline(left.min(MAX_WAIT) + self.client.timeout());
-            let acquire = Operation::AcquireLease(op.clone());
-            let sent =
-                self.client.send_unary(acquire, request_id.clone(), Duration::ZERO, ends).await;
-            match sent {
-                Ok(answered) => {
-                    waiting.request_id = None;
-                    return Ok((answered, op));
-                }
-                Err(error) if error.reason() == Some(Reason::StillWaiting) => {
-                    if Instant::now() >= patience {
-                        waiting.give_up().await;
-                        return Err(error);
-                    }
-                }
-                Err(error) => {
-                    if !error.may_have_happened() {
-                        waiting.request_id = None;
-                    }
-                    return Err(error);
-                }
-            }
-        }
-    }
-}
-
-fn is_streamless(error: &Error) -> bool {
-    !error.is_from_server() || error.reason() == Some(Reason::Unimplemented)
-}
-
-/// An acquire over unary calls that is given up when this is dropped with its id.
-struct Waiting<'a> {
-    client: &'a Client,
-    request_id: Option<String>,
-}
-
-impl Waiting<'_> {
-    /// Leaves the queue, and waits until that is done; unheard, the place is kept for a while.
-    async fn give_up(&mut self) {
-        if let Some(request_id) = self.request_id.take() {
-            self.client.give_up(request_id).await;
-        }
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let Some(abandoned_request_id) = self.request_id.take() else { return };
-        let op = Operation::AbandonLease(v1::AbandonLeaseRequest { abandoned_request_id });
-        in_background(self.client, op);
+        let sent = Moment::now();
+        let renewed = self.renew_one(lease_id.clone(), token).await?;
+        life.extend(sent.plus(renewed.remaining).minus(margin(info.ttl)));
+        Ok(LeaseHandle::new(self.clone(), info.targets, (lease_id, token), life, Some(info.ttl)))
     }
 }
 
 /// Sends a call that nobody waits for, if there is a runtime to do it.
-fn in_background(client: &Client, op: Operation) {
+pub(crate) fn in_background(client: &Client, op: Operation) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     let client = client.clone();
     runtime.spawn(async move {
@@ -285,7 +85,7 @@ fn in_background(client: &Client, op: Operation) {
     });
 }
 
-/// Renews a lease every third of its ttl until it is lost.
+/// Renews a lease every third of its ttl until it is lost, and tells who asks for it.
 async fn renew(client: Client, (lease_id, token): (String, u64), ttl: Duration, life: Arc<Life>) {
     let mut pause = ttl / 3;
     loop {
@@ -295,7 +95,14 @@ async fn renew(client: Client, (lease_id, token): (String, u64), ttl: Duration, 
         match client.renew_one(lease_id.clone(), token).await {
             Ok(renewed) => {
                 life.extend(sent.plus(renewed.remaining).minus(margin(ttl)));
-                pause = ttl / 3;
+                // Near its longest hold it has less than a ttl left, and its end is soon to be told.
+                pause = (ttl / 3).min(renewed.remaining.max(PAUSE_MIN));
+                // A hint alone: it can always be asked for.
+                if renewed.yield_requests > 0
+                    && let Ok(info) = client.get_by_id(lease_id.clone()).await
+                {
+                    info.yield_requests.into_iter().for_each(|request| life.ask_for(request));
+                }
             }
             Err(error) => match error.reason() {
                 Some(Reason::LeaseLost | Reason::NotHolder | Reason::NotFound) => {
@@ -312,9 +119,24 @@ async fn renew(client: Client, (lease_id, token): (String, u64), ttl: Duration, 
     }
 }
 
-// === impl LeaseHandle ===
+// === impl LeaseHandle: what it is ===
 
 impl LeaseHandle {
+    /// `ttl`: its own, which is renewed; `None`: it lives with the client's session.
+    pub(crate) fn new(
+        client: Client,
+        targets: Vec<Target>,
+        (lease_id, token): (String, u64),
+        life: Arc<Life>,
+        ttl: Option<Duration>,
+    ) -> Self {
+        let renewing = ttl.map(|ttl| {
+            let lease = (lease_id.clone(), token);
+            tokio::spawn(renew(client.clone(), lease, ttl, Arc::clone(&life)))
+        });
+        Self { client, targets, lease_id, token, life, renewing, is_given_back: false }
+    }
+
     /// The fencing token: greater than every token granted before.
     #[must_use]
     pub const fn token(&self) -> u64 {
@@ -327,16 +149,23 @@ impl LeaseHandle {
         &self.lease_id
     }
 
-    /// What it is for.
+    /// What it is for, at least one.
     #[must_use]
-    pub fn resource(&self) -> &str {
-        &self.resource
+    pub fn targets(&self) -> &[Target] {
+        &self.targets
     }
 
-    /// "Only if I still hold this": to be given to any mutating call.
+    /// The first resource that it is for.
+    #[must_use]
+    pub fn resource(&self) -> &str {
+        self.targets.first().map_or("", |target| &target.resource)
+    }
+
+    /// "Only if I still hold this": to be given to any mutating call. Of several resources the first
+    /// stands for all, as the lease holds all or none.
     #[must_use]
     pub fn fence(&self) -> Fence {
-        Fence::new(self.resource.clone(), self.token)
+        Fence::new(self.resource(), self.token)
     }
 
     /// Whether it may be believed to be held.
@@ -346,13 +175,22 @@ impl LeaseHandle {
     }
 
     /// How long it may still be believed if no answer of the server comes: until the time at which
-    /// the answered call was sent, plus what the server said was left, less 1 % of the ttl and 20 ms.
+    /// the answered call was sent, plus what the server said was left, less 1 % of the ttl and 20 ms;
+    /// and never beyond its longest hold.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         if self.life.lost().is_some() { Duration::ZERO } else { self.life.until().left() }
     }
 
-    /// Resolves when the server says that the lease is lost, with what it said.
+    /// How it ended, once the server has said so. `None`: it is not lost, or with its session, or
+    /// in a way that was not told; [`LeaseHandle::lost`] has the whole word.
+    #[must_use]
+    pub fn end(&self) -> Option<LeaseEnd> {
+        self.life.lost()?.lease_end()
+    }
+
+    /// Resolves when the server says that the lease is lost, with what it said: see
+    /// [`Error::lease_end`].
     pub async fn lost(&self) -> Error {
         self.life.loss().await
     }
@@ -362,7 +200,52 @@ impl LeaseHandle {
     pub async fn not_held(&self) -> HoldState {
         self.life.not_held().await
     }
+}
 
+// === impl LeaseHandle: others who want it ===
+
+impl LeaseHandle {
+    /// Who asks for it at present, oldest first, at most 8, answered ones included.
+    ///
+    /// # Errors
+    /// `LEASE_LOST`, `NOT_FOUND`, and what every call may meet.
+    pub async fn yield_requests(&self) -> Result<Vec<YieldRequest>, Error> {
+        Ok(self.client.get_by_id(self.lease_id.clone()).await?.yield_requests)
+    }
+
+    /// Resolves with the next request to give it up, each once; `None`: it is lost.
+    ///
+    /// A lease that lives with the session is told at once, on the session's stream; one with a ttl
+    /// of its own with its next renewal. A hint may be lost: [`LeaseHandle::yield_requests`] asks.
+    pub async fn yield_requested(&self) -> Option<YieldRequest> {
+        self.life.asked_for().await
+    }
+
+    /// Answers one request.
+    ///
+    /// # Errors
+    /// As [`Client::answer_yield`].
+    pub async fn answer_yield(
+        &self,
+        request: &YieldRequest,
+        answer: YieldAnswer,
+    ) -> Result<(), Error> {
+        let answer = AnswerYield::new(self.lease_id.clone(), self.token, answer);
+        self.client.answer_yield(answer.number(request.number)).await.map(drop)
+    }
+
+    /// Answers all who ask; how many they are.
+    ///
+    /// # Errors
+    /// As [`Client::answer_yield`].
+    pub async fn answer_yields(&self, answer: YieldAnswer) -> Result<u32, Error> {
+        self.client.answer_yield(AnswerYield::new(self.lease_id.clone(), self.token, answer)).await
+    }
+}
+
+// === impl LeaseHandle: its end ===
+
+impl LeaseHandle {
     /// Gives the lease back.
     ///
     /// # Errors
@@ -373,6 +256,27 @@ impl LeaseHandle {
         // What may not have happened is tried once more when this is dropped.
         self.is_given_back = released.as_ref().err().is_none_or(|error| !error.may_have_happened());
         released
+    }
+
+    /// Gives the lease to another holder, with nobody in between; what it protected must be left
+    /// alone from before this is called. The new id and token are to be passed on, to be kept with
+    /// [`Client::adopt`]. [`Client::transfer`] can say more.
+    ///
+    /// # Errors
+    /// As [`Client::transfer`], with the lease, which is kept.
+    pub async fn transfer(
+        mut self,
+        to_holder: impl Into<String>,
+    ) -> Result<Transferred, NotTransferred> {
+        let transfer = Transfer::new(self.lease_id.clone(), self.token, to_holder);
+        match self.client.transfer(transfer).await {
+            Ok(transferred) => {
+                self.stop_renewing();
+                self.is_given_back = true;
+                Ok(transferred)
+            }
+            Err(error) => Err(NotTransferred { lease: Box::new(self), error }),
+        }
     }
 
     fn stop_renewing(&mut self) {
@@ -404,5 +308,25 @@ impl Drop for LeaseHandle {
         if !on_stream {
             in_background(&self.client, op);
         }
+    }
+}
+
+// === impl NotTransferred ===
+
+impl fmt::Display for NotTransferred {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} was not transferred: {}", self.lease.resource(), self.error)
+    }
+}
+
+impl std::error::Error for NotTransferred {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl From<NotTransferred> for Error {
+    fn from(not: NotTransferred) -> Self {
+        not.error
     }
 }

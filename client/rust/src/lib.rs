@@ -68,12 +68,14 @@
 //! with the [`Error::request_id`] it was sent under: the server then answers with the first
 //! effect instead of a second one.
 
+mod acquire;
 mod client;
 mod clock;
 mod error;
 mod facts;
 mod handle;
 mod health;
+mod held;
 mod lease;
 mod life;
 mod op;
@@ -81,18 +83,26 @@ mod request;
 mod request_id;
 mod retry;
 mod session;
+mod show;
+mod target;
+mod wish;
+mod yields;
 
+pub use acquire::Acquire;
 pub use client::{
     Builder, Client, DEFAULT_SESSION_TTL, DEFAULT_TIMEOUT, DEFAULT_URL, MAX_WAIT, Transport,
 };
 pub use error::Error;
-pub use facts::{Facts, FieldViolation, HeldBy, LeaseEnd, SessionEnd};
-pub use handle::{LeaseHandle, LeaseWish};
+pub use facts::{Facts, FieldViolation, LeaseEnd, SessionEnd};
+pub use handle::{LeaseHandle, NotTransferred};
 pub use health::Health;
-pub use lease::{
-    Abandoned, Check, ForceReleased, Holders, Lease, LeaseInfo, Page, Released, Renewed,
-};
+pub use held::{Deadlock, DeadlockRelation, DeadlockStep, Held, HeldBy, HeldWaiter, LimitMismatch};
+pub use lease::{Abandoned, ForceReleased, Lease, Released, Renewed, Transferred};
 pub use life::HoldState;
-pub use request::{Acquire, Fence, ForceRelease, List, Mode, Release, Renewal};
+pub use request::{Fence, ForceRelease, List, ListWaiters, Release, Renewal, Transfer};
 pub use request_id::new_request_id;
+pub use show::{Check, Holders, LeaseInfo, Page, Stats, WaiterInfo, WaiterPage};
 pub use singletrack_proto::{Reason, Retry};
+pub use target::{Mode, Reach, Target};
+pub use wish::LeaseWish;
+pub use yields::{AnswerYield, RequestYield, YieldAnswer, YieldRequest, YieldStatus};

@@ -2,10 +2,11 @@
 //! word alone.
 
 use std::{
+    collections::VecDeque,
     future::poll_fn,
     pin::{Pin, pin},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::Poll,
@@ -14,7 +15,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::{Error, clock::Moment};
+use crate::{Error, YieldRequest, clock::Moment};
 
 /// Whether a lease may be believed to be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,7 +38,22 @@ pub(crate) struct Life {
     changed: Notify,
     /// The session that it lives with.
     session: OnceLock<Arc<Life>>,
+    /// Its longest hold: not to be believed beyond, whatever its session does.
+    ends: OnceLock<Moment>,
+    yields: Mutex<Yields>,
 }
+
+/// Who asks for it.
+#[derive(Debug, Default)]
+struct Yields {
+    /// Requests that nobody was told of yet.
+    untold: VecDeque<YieldRequest>,
+    /// Numbers of those that came, newest last: each is told once.
+    known: VecDeque<u64>,
+}
+
+/// Requests remembered: more than the server keeps of one lease.
+const YIELDS_KNOWN: usize = 64;
 
 /// A safe deadline is looked at this often at least: the runtime's timers stand still while the
 /// machine sleeps.
@@ -50,6 +66,48 @@ impl Life {
     pub(crate) fn bind(&self, session: &Arc<Self>) {
         // A lease is bound once; a replay binds it to the same one.
         let _bound = self.session.set(Arc::clone(session));
+    }
+
+    /// It is not to be believed beyond this moment, whatever its session does.
+    pub(crate) fn end_at(&self, end: Moment) {
+        // A replay is told of the same grant: the first word is as good.
+        let _first = self.ends.set(end);
+    }
+
+    /// Somebody asks for it. Each request is told once, by its number.
+    pub(crate) fn ask_for(&self, request: YieldRequest) {
+        let mut yields = self.yields.lock().unwrap_or_else(PoisonError::into_inner);
+        if request.answer.is_some() || yields.known.contains(&request.number) {
+            return;
+        }
+        if yields.known.len() == YIELDS_KNOWN {
+            yields.known.pop_front();
+        }
+        yields.known.push_back(request.number);
+        yields.untold.push_back(request);
+        drop(yields);
+        self.changed.notify_waiters();
+    }
+
+    /// Resolves with the next request for it that was not told yet; `None`: it is lost.
+    pub(crate) async fn asked_for(&self) -> Option<YieldRequest> {
+        loop {
+            let mut changes = pin!(self.changes());
+            let changed = poll_immediate(&mut changes).await;
+            if self.lost().is_some() {
+                return None;
+            }
+            if let Some(next) = self.next_untold() {
+                return Some(next);
+            }
+            if !changed {
+                let _or_sooner = tokio::time::timeout(LOOK, changes).await;
+            }
+        }
+    }
+
+    fn next_untold(&self) -> Option<YieldRequest> {
+        self.yields.lock().unwrap_or_else(PoisonError::into_inner).untold.pop_front()
     }
 
     /// It is held until this moment at least.
@@ -70,10 +128,11 @@ impl Life {
         self.lost.get().or(session)
     }
 
-    /// The safe deadline: its own or its session's, whichever is later.
+    /// The safe deadline: its own or its session's, whichever is later, within its longest hold.
     pub(crate) fn until(&self) -> Moment {
         let session = self.session.get().map_or(0, |life| life.until.load(Ordering::Acquire));
-        Moment::from_micros(self.until.load(Ordering::Acquire).max(session))
+        let until = Moment::from_micros(self.until.load(Ordering::Acquire).max(session));
+        self.ends.get().map_or(until, |ends| until.min(*ends))
     }
 
     pub(crate) fn state(&self) -> HoldState {
@@ -162,6 +221,41 @@ mod tests {
         assert_eq!(lease.loss().await.message(), "gone");
         lease.extend(Moment::now().plus(Duration::from_secs(60)));
         assert_eq!(lease.state(), HoldState::Lost, "lost stays lost");
+    }
+
+    #[test]
+    fn what_has_a_longest_hold_is_not_believed_beyond_it_though_its_session_lives() {
+        let (session, lease) = (Arc::new(Life::default()), Life::default());
+        lease.bind(&session);
+        session.extend(Moment::now().plus(Duration::from_secs(60)));
+        let end = Moment::now().plus(Duration::from_secs(5));
+        lease.end_at(end);
+        lease.extend(Moment::now().plus(Duration::from_secs(3)));
+        assert_eq!(lease.until(), end);
+        session.extend(Moment::now().plus(Duration::from_secs(600)));
+        assert_eq!(lease.until(), end);
+    }
+
+    #[tokio::test]
+    async fn each_request_to_yield_is_told_once_and_none_when_it_is_lost() {
+        let life = Life::default();
+        let request = |number| {
+            let info = singletrack_proto::v1::YieldInfo { number, ..Default::default() };
+            YieldRequest::from_wire(info)
+        };
+        for number in [7, 7, 8, 7] {
+            life.ask_for(request(number));
+        }
+        assert_eq!(life.asked_for().await.map(|it| it.number), Some(7));
+        assert_eq!(life.asked_for().await.map(|it| it.number), Some(8));
+        let (next, ()) = tokio::join!(life.asked_for(), async {
+            tokio::task::yield_now().await;
+            life.ask_for(request(9));
+        });
+        assert_eq!(next.map(|it| it.number), Some(9));
+        life.ask_for(request(10));
+        life.lose(Error::session_gone("gone"));
+        assert_eq!(life.asked_for().await, None);
     }
 
     #[test]

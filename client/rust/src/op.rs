@@ -16,6 +16,7 @@ pub(crate) fn identity(op: &mut Operation) -> Option<(&mut String, &mut u64)> {
         Operation::AcquireLease(it) => Some((&mut it.request_id, &mut it.age_ms)),
         Operation::ReleaseLease(it) => Some((&mut it.request_id, &mut it.age_ms)),
         Operation::ForceReleaseLease(it) => Some((&mut it.request_id, &mut it.age_ms)),
+        Operation::TransferLease(it) => Some((&mut it.request_id, &mut it.age_ms)),
         Operation::Ping(_)
         | Operation::KeepSessionAlive(_)
         | Operation::CloseSession(_)
@@ -24,7 +25,11 @@ pub(crate) fn identity(op: &mut Operation) -> Option<(&mut String, &mut u64)> {
         | Operation::RenewLeases(_)
         | Operation::GetLease(_)
         | Operation::ListLeases(_)
-        | Operation::CheckLease(_) => None,
+        | Operation::CheckLease(_)
+        | Operation::RequestLeaseYield(_)
+        | Operation::AnswerLeaseYield(_)
+        | Operation::ListLeaseWaiters(_)
+        | Operation::GetLeaseStats(_) => None,
     }
 }
 
@@ -34,6 +39,7 @@ pub(crate) fn own_id(op: &Operation) -> Option<String> {
         Operation::AcquireLease(it) => &it.request_id,
         Operation::ReleaseLease(it) => &it.request_id,
         Operation::ForceReleaseLease(it) => &it.request_id,
+        Operation::TransferLease(it) => &it.request_id,
         Operation::Ping(_)
         | Operation::KeepSessionAlive(_)
         | Operation::CloseSession(_)
@@ -42,7 +48,11 @@ pub(crate) fn own_id(op: &Operation) -> Option<String> {
         | Operation::RenewLeases(_)
         | Operation::GetLease(_)
         | Operation::ListLeases(_)
-        | Operation::CheckLease(_) => return None,
+        | Operation::CheckLease(_)
+        | Operation::RequestLeaseYield(_)
+        | Operation::AnswerLeaseYield(_)
+        | Operation::ListLeaseWaiters(_)
+        | Operation::GetLeaseStats(_) => return None,
     };
     (!id.is_empty()).then(|| id.clone())
 }
@@ -60,6 +70,7 @@ pub(crate) fn wait(op: &Operation) -> Duration {
         Operation::AcquireLease(it) => Duration::from_millis(it.wait_ms).min(crate::MAX_WAIT),
         Operation::ReleaseLease(_)
         | Operation::ForceReleaseLease(_)
+        | Operation::TransferLease(_)
         | Operation::Ping(_)
         | Operation::KeepSessionAlive(_)
         | Operation::CloseSession(_)
@@ -68,7 +79,11 @@ pub(crate) fn wait(op: &Operation) -> Duration {
         | Operation::RenewLeases(_)
         | Operation::GetLease(_)
         | Operation::ListLeases(_)
-        | Operation::CheckLease(_) => Duration::ZERO,
+        | Operation::CheckLease(_)
+        | Operation::RequestLeaseYield(_)
+        | Operation::AnswerLeaseYield(_)
+        | Operation::ListLeaseWaiters(_)
+        | Operation::GetLeaseStats(_) => Duration::ZERO,
     }
 }
 
@@ -113,5 +128,16 @@ pub(crate) async fn unary(
         Operation::ForceReleaseLease(m) => {
             call!(leases.force_release_lease(m) as ForceReleaseLease)
         }
+        Operation::TransferLease(m) => call!(leases.transfer_lease(m) as TransferLease),
+        Operation::RequestLeaseYield(m) => {
+            call!(leases.request_lease_yield(m) as RequestLeaseYield)
+        }
+        Operation::AnswerLeaseYield(m) => {
+            call!(leases.answer_lease_yield(m) as AnswerLeaseYield)
+        }
+        Operation::ListLeaseWaiters(m) => {
+            call!(leases.list_lease_waiters(m) as ListLeaseWaiters)
+        }
+        Operation::GetLeaseStats(m) => call!(leases.get_lease_stats(m) as GetLeaseStats),
     }
 }

@@ -1,47 +1,11 @@
-//! What a caller asks for, in words of this language. Owns the way from there to the wire;
-//! leaves the judging of values to the server, which names the field.
+//! What a caller asks for beside a lease, in words of this language. Owns the way from there to the
+//! wire; leaves the judging of values to the server, which names the field.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use singletrack_proto::v1;
 
 use crate::Lease;
-
-/// How a lease shares its resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Mode {
-    /// Nobody else holds the resource.
-    Exclusive,
-    /// Any number of shared leases, no exclusive one.
-    Shared,
-}
-
-/// A wish for a lease: see [`crate::Client::acquire`].
-#[derive(Clone, Debug)]
-#[must_use = "a wish does nothing until it is sent"]
-pub struct Acquire {
-    request_id: Option<String>,
-    pub(crate) resource: String,
-    pub(crate) holder: String,
-    mode: Mode,
-    life: Lives,
-    wait: Duration,
-    keep: Option<Duration>,
-    priority: i32,
-    fences: Vec<(String, u64)>,
-    age: Duration,
-}
-
-/// How long a lease is to last.
-#[derive(Clone, Copy, Debug)]
-enum Lives {
-    Ttl(Duration),
-    WithSession,
-}
-
-/// How long a lease lasts without renewal, unless the wish says otherwise.
-const DEFAULT_TTL: Duration = Duration::from_secs(30);
 
 /// "Only if this token is still current on this resource."
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,122 +47,37 @@ pub struct Renewal {
     pub token: u64,
 }
 
-/// Which page of the live leases: see [`crate::Client::list`].
+/// A lease to give to another: see [`crate::Client::transfer`].
+#[derive(Clone, Debug)]
+#[must_use = "nothing is given until this is sent"]
+pub struct Transfer {
+    request_id: Option<String>,
+    lease_id: String,
+    token: u64,
+    to_holder: String,
+    to_actor: String,
+    ttl: Option<Duration>,
+    fences: Vec<(String, u64)>,
+    age: Duration,
+}
+
+/// Which of the live leases, and which page of them: see [`crate::Client::list`].
 #[derive(Clone, Debug, Default)]
 #[must_use = "a page is not asked for until this is sent"]
 pub struct List {
     page_size: Option<u32>,
     page_token: String,
+    holder: String,
+    prefix: String,
+    labels: BTreeMap<String, String>,
 }
 
-// === impl Acquire ===
-
-impl Acquire {
-    /// `holder` wants `resource` for itself: ttl 30 s, no waiting.
-    ///
-    /// A resource is a `/`-path of 1..512 bytes; a holder is a stable name of 1..256 characters.
-    pub fn new(resource: impl Into<String>, holder: impl Into<String>) -> Self {
-        Self {
-            request_id: None,
-            resource: resource.into(),
-            holder: holder.into(),
-            mode: Mode::Exclusive,
-            life: Lives::Ttl(DEFAULT_TTL),
-            wait: Duration::ZERO,
-            keep: None,
-            priority: 0,
-            fences: Vec::new(),
-            age: Duration::ZERO,
-        }
-    }
-
-    /// How long the lease lasts without renewal: 1 s to 24 h.
-    pub const fn ttl(mut self, ttl: Duration) -> Self {
-        self.life = Lives::Ttl(ttl);
-        self
-    }
-
-    /// The lease lives as long as the client's session, whose keep-alive holds it.
-    pub const fn with_session(mut self) -> Self {
-        self.life = Lives::WithSession;
-        self
-    }
-
-    pub(crate) const fn is_bound(&self) -> bool {
-        matches!(self.life, Lives::WithSession)
-    }
-
-    /// How long this call may wait for the lease, at most [`crate::MAX_WAIT`] of it.
-    pub const fn wait(mut self, wait: Duration) -> Self {
-        self.wait = wait;
-        self
-    }
-
-    /// Together with other shared leases.
-    pub const fn shared(mut self) -> Self {
-        self.mode = Mode::Shared;
-        self
-    }
-
-    /// How the lease shares its resource.
-    pub const fn mode(mut self, mode: Mode) -> Self {
-        self.mode = mode;
-        self
-    }
-
-    /// Higher goes first, -100 to 100.
-    pub const fn priority(mut self, priority: i32) -> Self {
-        self.priority = priority;
-        self
-    }
-
-    /// How long the place in the queue is kept while no call is attached: 1 ms to 60 s.
-    pub const fn keep(mut self, keep: Duration) -> Self {
-        self.keep = Some(keep);
-        self
-    }
-
-    /// The identity of this call for life. Give the one of the first attempt to repeat it;
-    /// a new one is minted otherwise.
-    pub fn request_id(mut self, request_id: impl Into<String>) -> Self {
-        self.request_id = Some(request_id.into());
-        self
-    }
-
-    /// Only if `token` is still current on `resource`. May be given up to 16 times.
-    pub fn fence(mut self, resource: impl Into<String>, token: u64) -> Self {
-        self.fences.push((resource.into(), token));
-        self
-    }
-
-    /// For a repeated call: how long ago the oldest attempt was sent that no answer followed.
-    pub const fn age(mut self, age: Duration) -> Self {
-        self.age = age;
-        self
-    }
-
-    pub(crate) fn into_wire(self) -> v1::AcquireLeaseRequest {
-        let mode = match self.mode {
-            Mode::Exclusive => v1::LeaseMode::Exclusive,
-            Mode::Shared => v1::LeaseMode::Shared,
-        };
-        let ttl_ms = match self.life {
-            Lives::Ttl(ttl) => Some(milliseconds(ttl)),
-            Lives::WithSession => None,
-        };
-        v1::AcquireLeaseRequest {
-            request_id: self.request_id.unwrap_or_default(),
-            holder: self.holder,
-            targets: vec![v1::LeaseTarget { resource: self.resource, mode: mode.into() }],
-            ttl_ms,
-            wait_ms: milliseconds(self.wait),
-            keep_ms: self.keep.map(milliseconds),
-            priority: self.priority,
-            fences: wire_fences(self.fences),
-            age_ms: milliseconds(self.age),
-            session_id: String::new(),
-        }
-    }
+/// Which page of those who wait: see [`crate::Client::list_waiters`].
+#[derive(Clone, Debug, Default)]
+#[must_use = "a page is not asked for until this is sent"]
+pub struct ListWaiters {
+    page_size: Option<u32>,
+    page_token: String,
 }
 
 // === impl Fence ===
@@ -230,19 +109,19 @@ impl Release {
         Self::new(lease.lease_id.clone(), lease.token)
     }
 
-    /// As [`Acquire::request_id`].
+    /// As [`crate::Acquire::request_id`].
     pub fn request_id(mut self, request_id: impl Into<String>) -> Self {
         self.request_id = Some(request_id.into());
         self
     }
 
-    /// As [`Acquire::fence`].
+    /// As [`crate::Acquire::fence`].
     pub fn fence(mut self, resource: impl Into<String>, token: u64) -> Self {
         self.fences.push((resource.into(), token));
         self
     }
 
-    /// As [`Acquire::age`].
+    /// As [`crate::Acquire::age`].
     pub const fn age(mut self, age: Duration) -> Self {
         self.age = age;
         self
@@ -273,19 +152,19 @@ impl ForceRelease {
         }
     }
 
-    /// As [`Acquire::request_id`].
+    /// As [`crate::Acquire::request_id`].
     pub fn request_id(mut self, request_id: impl Into<String>) -> Self {
         self.request_id = Some(request_id.into());
         self
     }
 
-    /// As [`Acquire::fence`].
+    /// As [`crate::Acquire::fence`].
     pub fn fence(mut self, resource: impl Into<String>, token: u64) -> Self {
         self.fences.push((resource.into(), token));
         self
     }
 
-    /// As [`Acquire::age`].
+    /// As [`crate::Acquire::age`].
     pub const fn age(mut self, age: Duration) -> Self {
         self.age = age;
         self
@@ -296,6 +175,67 @@ impl ForceRelease {
             request_id: self.request_id.unwrap_or_default(),
             resource: self.resource,
             token: self.token,
+            fences: wire_fences(self.fences),
+            age_ms: milliseconds(self.age),
+        }
+    }
+}
+
+// === impl Transfer ===
+
+impl Transfer {
+    /// Gives the lease with this id and token to `to_holder`, a name of 1..256 characters.
+    pub fn new(lease_id: impl Into<String>, token: u64, to_holder: impl Into<String>) -> Self {
+        Self {
+            request_id: None,
+            lease_id: lease_id.into(),
+            token,
+            to_holder: to_holder.into(),
+            to_actor: String::new(),
+            ttl: None,
+            fences: Vec::new(),
+            age: Duration::ZERO,
+        }
+    }
+
+    /// The actor of the one who gets it, as in [`crate::Acquire::actor`].
+    pub fn actor(mut self, actor: impl Into<String>) -> Self {
+        self.to_actor = actor.into();
+        self
+    }
+
+    /// The ttl of the new lease, 1 s to 24 h; that of the old one if absent.
+    pub const fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// As [`crate::Acquire::request_id`].
+    pub fn request_id(mut self, request_id: impl Into<String>) -> Self {
+        self.request_id = Some(request_id.into());
+        self
+    }
+
+    /// As [`crate::Acquire::fence`].
+    pub fn fence(mut self, resource: impl Into<String>, token: u64) -> Self {
+        self.fences.push((resource.into(), token));
+        self
+    }
+
+    /// As [`crate::Acquire::age`].
+    pub const fn age(mut self, age: Duration) -> Self {
+        self.age = age;
+        self
+    }
+
+    pub(crate) fn into_wire(self) -> v1::TransferLeaseRequest {
+        v1::TransferLeaseRequest {
+            request_id: self.request_id.unwrap_or_default(),
+            lease_id: self.lease_id,
+            token: self.token,
+            to_holder: self.to_holder,
+            to_actor: self.to_actor,
+            ttl_ms: self.ttl.map(milliseconds),
             fences: wire_fences(self.fences),
             age_ms: milliseconds(self.age),
         }
@@ -325,9 +265,30 @@ impl Renewal {
 // === impl List ===
 
 impl List {
-    /// The first page, of 100 leases.
+    /// Most leases a page.
+    pub(crate) const PAGE_SIZE_MAX: u32 = 1_000;
+
+    /// The first page, of 100 leases, of all there are.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Only those of this holder.
+    pub fn holder(mut self, holder: impl Into<String>) -> Self {
+        self.holder = holder.into();
+        self
+    }
+
+    /// Only those with a target of this name or below it.
+    pub fn prefix(mut self, resource: impl Into<String>) -> Self {
+        self.prefix = resource.into();
+        self
+    }
+
+    /// Only those with this label. Of several, at most 16, they must have all.
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(key.into(), value.into());
+        self
     }
 
     /// 1 to 1,000 leases a page.
@@ -343,11 +304,45 @@ impl List {
     }
 
     pub(crate) fn into_wire(self) -> v1::ListLeasesRequest {
-        v1::ListLeasesRequest { page_size: self.page_size, page_token: self.page_token }
+        v1::ListLeasesRequest {
+            page_size: self.page_size,
+            page_token: self.page_token,
+            holder: self.holder,
+            resource_prefix: self.prefix,
+            labels: self.labels,
+        }
     }
 }
 
-fn wire_fences(fences: Vec<(String, u64)>) -> Vec<v1::Fence> {
+// === impl ListWaiters ===
+
+impl ListWaiters {
+    /// Most waiters a page.
+    pub(crate) const PAGE_SIZE_MAX: u32 = 100;
+
+    /// The first page, of 50 waiters.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// 1 to 100 waiters a page.
+    pub const fn page_size(mut self, waiters: u32) -> Self {
+        self.page_size = Some(waiters);
+        self
+    }
+
+    /// The page after one that ended with [`crate::WaiterPage::next_page_token`].
+    pub fn after(mut self, page_token: impl Into<String>) -> Self {
+        self.page_token = page_token.into();
+        self
+    }
+
+    pub(crate) fn into_wire(self) -> v1::ListLeaseWaitersRequest {
+        v1::ListLeaseWaitersRequest { page_size: self.page_size, page_token: self.page_token }
+    }
+}
+
+pub(crate) fn wire_fences(fences: Vec<(String, u64)>) -> Vec<v1::Fence> {
     fences
         .into_iter()
         .map(|(resource, token)| v1::Fence {
@@ -357,6 +352,7 @@ fn wire_fences(fences: Vec<(String, u64)>) -> Vec<v1::Fence> {
         .collect()
 }
 
-fn milliseconds(duration: Duration) -> u64 {
+/// A time for the wire.
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -23,12 +23,24 @@ pub(crate) struct Answered {
     pub(crate) request_id: String,
     /// When the call was sent that was answered.
     pub(crate) sent: Moment,
+    /// When the oldest attempt was sent that no other answer followed.
+    pub(crate) oldest: Moment,
 }
 
 /// Pauses between attempts: doubled each time, with jitter.
 #[derive(Debug)]
 pub(crate) struct Pauses {
     next: Duration,
+}
+
+// === impl Answered ===
+
+impl Answered {
+    /// The earliest moment at which a grant that this answers with can have been made.
+    pub(crate) fn granted_at_earliest(&self, grant: &v1::AcquireLeaseResponse) -> Moment {
+        let oldest = if grant.replayed { self.oldest } else { self.sent };
+        oldest.plus(Duration::from_millis(grant.waited_ms))
+    }
 }
 
 // === impl Pauses ===
@@ -135,7 +147,10 @@ impl Client {
             let (sent, left) = (Moment::now(), ends.saturating_duration_since(Instant::now()));
             let (at, channel) = self.channel_and_place();
             let error = match op::unary(self, channel, op.clone(), left).await {
-                Ok(reply) => return Ok(Answered { reply, request_id, sent }),
+                Ok(reply) => {
+                    let oldest = oldest.unwrap_or(sent);
+                    return Ok(Answered { reply, request_id, sent, oldest });
+                }
                 Err(error) => error,
             };
             if error.answers_for_earlier() {

@@ -4,6 +4,8 @@
 
 #[path = "../../../tests/support/fake.rs"]
 mod fake;
+#[path = "calls/menu.rs"]
+mod menu;
 
 use std::time::Duration;
 
@@ -31,11 +33,13 @@ fn info(resource: &str, token: u64) -> v1::LeaseInfo {
         targets: vec![v1::LeaseTarget {
             resource: resource.into(),
             mode: v1::LeaseMode::Shared.into(),
+            ..Default::default()
         }],
         holder: "ada".into(),
         token,
         ttl_ms: 30_000,
         remaining_ms: 20_000,
+        ..Default::default()
     }
 }
 
@@ -75,6 +79,8 @@ async fn an_acquire_is_sent_with_everything_that_was_said() {
         targets: vec![v1::LeaseTarget {
             resource: "a/b".into(),
             mode: v1::LeaseMode::Shared.into(),
+            reach: v1::LeaseReach::Exact.into(),
+            ..Default::default()
         }],
         ttl_ms: Some(5_000),
         wait_ms: 2_000,
@@ -85,7 +91,7 @@ async fn an_acquire_is_sent_with_everything_that_was_said() {
             token: 3,
         }],
         age_ms: 9,
-        session_id: String::new(),
+        ..Default::default()
     };
     assert_eq!(asked.operation, Operation::AcquireLease(expected));
 }
@@ -179,13 +185,17 @@ async fn each_renewal_has_its_own_result() {
         ..Default::default()
     };
     let results = [
-        v1::renew_lease_result::Result::Renewed(v1::RenewedLease { remaining_ms: 5 }),
+        v1::renew_lease_result::Result::Renewed(v1::RenewedLease {
+            remaining_ms: 5,
+            yield_requests: 2,
+        }),
         v1::renew_lease_result::Result::Refusal(refusal),
     ]
     .map(|result| v1::RenewLeaseResult { result: Some(result) });
     fake.say(Reply::RenewLeases(v1::RenewLeasesResponse { results: results.into() }));
     let results = client.renew([Renewal::new("a", 1), Renewal::new("b", 2)]).await.unwrap();
-    assert_eq!(results[0].as_ref().unwrap().remaining, Duration::from_millis(5));
+    let renewed = results[0].as_ref().unwrap();
+    assert_eq!((renewed.remaining, renewed.yield_requests), (Duration::from_millis(5), 2));
     let error = results[1].as_ref().unwrap_err();
     assert_eq!(error.reason(), Some(Reason::LeaseLost));
     assert!(matches!(
@@ -234,16 +244,17 @@ async fn holders_checks_and_abandoned_calls_are_plain_values() {
         leases: vec![info("r", 4)],
         holder_count: 1,
         waiter_count: 3,
+        ..Default::default()
     }));
     let holders = client.get("r").await.unwrap();
     assert_eq!((holders.holder_count, holders.waiter_count), (1, 3));
-    assert_eq!((holders.leases[0].mode, holders.leases[0].token), (Mode::Shared, 4));
+    assert_eq!((holders.leases[0].targets[0].mode, holders.leases[0].token), (Mode::Shared, 4));
 
     fake.say(Reply::GetLease(v1::GetLeaseResponse {
         leases: vec![info("r", 4)],
         ..Default::default()
     }));
-    assert_eq!(client.get_by_id("ab").await.unwrap().resource, "r");
+    assert_eq!(client.get_by_id("ab").await.unwrap().resource(), "r");
 
     fake.say(Reply::CheckLease(v1::CheckLeaseResponse::default()));
     let check = client.check("r", 4).await.unwrap();

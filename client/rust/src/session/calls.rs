@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{Ask, acks::Acks};
 use crate::{
-    Error,
+    Error, YieldRequest,
     clock::{Moment, margin},
     life::Life,
     op,
@@ -272,7 +272,9 @@ impl Calls {
         match result {
             Ok(reply) => {
                 self.finish(seq, pending.abandons);
-                self.deliver(pending.ask, Some(of), Answered { reply, request_id: id, sent });
+                let oldest = pending.oldest.unwrap_or(sent);
+                let answered = Answered { reply, request_id: id, sent, oldest };
+                self.deliver(pending.ask, Some(of), answered);
             }
             Err(error) => {
                 // Whoever gives up a wait of its own leaves the queue. A plain call may come back
@@ -335,6 +337,10 @@ impl Calls {
             let session = of.filter(|_| asked.ttl_ms.is_none());
             if let Some(session) = session {
                 lease.bind(&session.life);
+                if let Some(max_hold_ms) = asked.max_hold_ms {
+                    let granted = answered.granted_at_earliest(grant);
+                    lease.end_at(longest(granted, max_hold_ms, session.ttl));
+                }
             }
             let ttl = session.map_or_else(
                 || Duration::from_millis(asked.ttl_ms.unwrap_or(grant.remaining_ms)),
@@ -344,8 +350,10 @@ impl Calls {
             let known = (Arc::downgrade(&lease), session.is_some());
             self.held.insert(grant.lease_id.clone(), known);
         }
-        if let Operation::ReleaseLease(release) = &ask.op {
-            self.held.remove(&release.lease_id);
+        if let Operation::ReleaseLease(v1::ReleaseLeaseRequest { lease_id, .. })
+        | Operation::TransferLease(v1::TransferLeaseRequest { lease_id, .. }) = &ask.op
+        {
+            self.held.remove(lease_id);
         }
         if let Some(grant) = tell(ask, Ok(answered)) {
             self.give_back(grant.lease_id, grant.token);
@@ -383,6 +391,13 @@ impl Calls {
             && let Some(life) = life.upgrade()
         {
             life.lose(error.clone());
+        }
+    }
+
+    /// Somebody asks for a lease.
+    pub(super) fn lease_asked_for(&self, lease_id: &str, request: YieldRequest) {
+        if let Some(life) = self.held.get(lease_id).and_then(|(life, _)| life.upgrade()) {
+            life.ask_for(request);
         }
     }
 
@@ -558,6 +573,11 @@ pub(super) fn tell(ask: Ask, result: Result<Answered, Error>) -> Option<v1::Acqu
         | Reply::ListLeases(_)
         | Reply::CheckLease(_)
         | Reply::ForceReleaseLease(_)
+        | Reply::TransferLease(_)
+        | Reply::RequestLeaseYield(_)
+        | Reply::AnswerLeaseYield(_)
+        | Reply::ListLeaseWaiters(_)
+        | Reply::GetLeaseStats(_)
         | Reply::Refusal(_) => None,
     }
 }
@@ -571,6 +591,13 @@ fn quiet(op: Operation) -> Ask {
 pub(crate) fn safe_until(sent: Moment, grant: &v1::AcquireLeaseResponse, ttl: Duration) -> Moment {
     let left = Duration::from_millis(grant.waited_ms.saturating_add(grant.remaining_ms));
     sent.plus(left).minus(margin(ttl))
+}
+
+/// Until when a lease may be believed that was granted then, at the earliest, for so long at most.
+/// One in a thousand: it is counted once, over all that time, on two clocks.
+fn longest(granted: Moment, max_hold_ms: u64, ttl: Duration) -> Moment {
+    let max_hold = Duration::from_millis(max_hold_ms);
+    granted.plus(max_hold).minus(max_hold / 1_000 + margin(ttl))
 }
 
 #[cfg(test)]

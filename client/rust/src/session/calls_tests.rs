@@ -49,11 +49,21 @@ impl Bench {
 
     /// An acquire that waits for as long as its caller is there and `patience` lasts.
     fn wait(&mut self, patience: Duration) -> (Told, Arc<Life>) {
+        self.wait_for(patience, |_| {})
+    }
+
+    fn wait_for(
+        &mut self,
+        patience: Duration,
+        say: impl FnOnce(&mut v1::AcquireLeaseRequest),
+    ) -> (Told, Arc<Life>) {
         let (reply, told) = oneshot::channel();
         let life = Arc::new(Life::default());
         let until = Instant::now() + patience;
+        let mut acquire = v1::AcquireLeaseRequest { wait_ms: 1_000, ..Default::default() };
+        say(&mut acquire);
         self.calls.add(Ask {
-            op: acquire(1_000),
+            op: Operation::AcquireLease(acquire),
             ends: until + LONG,
             patience: Some(until),
             life: Some(Arc::downgrade(&life)),
@@ -433,4 +443,42 @@ async fn of_a_lost_session_what_was_never_sent_stays() {
     assert!(sent.try_recv().is_err() && unsent.try_recv().is_err(), "both are to be answered");
     bench.calls.begin_stream("");
     assert_eq!(bench.said(), [(1, release())], "numbers begin anew on the next session");
+}
+
+// === the whole menu ===
+
+#[tokio::test(start_paused = true)]
+async fn a_request_to_yield_reaches_the_lease_it_is_for() {
+    let mut bench = Bench::new();
+    let (mut told, life) = bench.wait(LONG);
+    bench.said();
+    bench.answer(1, granted());
+    told.try_recv().expect("an answer").expect("a grant");
+    let info = v1::YieldInfo { number: 4, holder: "bob".into(), ..Default::default() };
+    let request = crate::YieldRequest::from_wire(info);
+    bench.calls.lease_asked_for("another", request.clone());
+    bench.calls.lease_asked_for(&"1e".repeat(16), request.clone());
+    assert_eq!(life.asked_for().await, Some(request));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_of_a_session_is_not_believed_beyond_its_longest_hold() {
+    for replayed in [false, true] {
+        let mut bench = Bench::new();
+        bench.of.life.extend(crate::clock::Moment::now().plus(LONG));
+        let (mut told, life) = bench.wait_for(LONG, |it| it.max_hold_ms = Some(10_000));
+        bench.said();
+        // The first send may have had the grant that the second is told of.
+        grow_older();
+        bench.resume();
+        bench.said();
+        let Reply::AcquireLease(grant) = granted() else { panic!() };
+        bench.answer(1, Reply::AcquireLease(v1::AcquireLeaseResponse { replayed, ..grant }));
+        told.try_recv().expect("an answer").expect("a grant");
+        // One in a thousand of it, and 1 % of the session's ttl and 20 ms.
+        let most = Duration::from_millis(10_000 - 10 - 620);
+        let least = Duration::from_millis(if replayed { 3 } else { 0 });
+        assert!(life.until().left() <= most.saturating_sub(least), "{:?}", life.until().left());
+        assert!(life.until().left() > Duration::from_secs(5));
+    }
 }

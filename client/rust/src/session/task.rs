@@ -26,7 +26,7 @@ use super::{
     calls::{Calls, Inner, OnSession, Pending, tell},
 };
 use crate::{
-    Client, Error, Transport,
+    Client, Error, Transport, YieldRequest,
     clock::{Moment, margin},
     life::Life,
     op,
@@ -397,6 +397,10 @@ impl Task {
         match push.push {
             Some(v1::push::Push::LeaseLost(lost)) => {
                 self.calls.lease_lost(&lost.lease_id, &lost_lease(lost.lost));
+            }
+            Some(v1::push::Push::LeaseYield(asked)) => {
+                let request = YieldRequest::from_wire(asked.request.unwrap_or_default());
+                self.calls.lease_asked_for(&asked.lease_id, request);
             }
             Some(v1::push::Push::SessionLost(lost)) => {
                 self.lose_session(&lost_session(lost));

@@ -2,7 +2,7 @@
 //!
 //! Owns words for people, not decisions: it may look at much, but always at a bounded part of it.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeSet, vec::Vec};
 
 use super::claims::{Obstacles, survey};
 use crate::{
@@ -123,6 +123,10 @@ impl<'a> Told<'a> {
     fn add(&mut self, lease: u32) {
         let state = self.view.state;
         let granted = &state.lease(lease).granted;
+        // A lease with several claims in the way is told once.
+        if self.holders.iter().any(|told| told.token == granted.token) {
+            return;
+        }
         let mut claims = granted.claims();
         let clashing =
             claims.find(|other| self.claim.clashes(*other) || self.shares_permits(*other));
@@ -284,8 +288,10 @@ fn position(view: View<'_>, claim: Claim<'_>, key: QueueKey) -> u32 {
             && claim.reach == Reach::Subtree
             && let Some(waiting) = node.waiting()
         {
-            count += waiting.shared.range(..(key, 0)).take(most).count();
-            count += waiting.unshared.range(..(key, 0)).take(most).count();
+            // One that has several claims there counts once.
+            let below = [&waiting.shared, &waiting.unshared].into_iter();
+            let keys = below.flat_map(|waiters| waiters.range(..(key, 0)).take(most));
+            count += keys.map(|((key, _), _)| *key).collect::<BTreeSet<_>>().len();
         }
     }
     u32::try_from(count.min(most)).expect("bounded")
