@@ -6,8 +6,8 @@
 use std::{future::Future, time::Duration};
 
 use singletrack::{
-    Acquire, AnswerYield, Client, Error, Lease, List, Reason, Release, RequestYield, Target, Transfer,
-    YieldAnswer, new_request_id,
+    Acquire, AnswerYield, Client, Error, Lease, List, Reason, Release, RequestYield, Target,
+    Transfer, YieldAnswer, new_request_id,
 };
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 

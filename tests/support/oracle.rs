@@ -389,11 +389,10 @@ impl Judge {
     /// True for events about the same resource, call or lease, and for kills.
     fn concerns(&self, event: &Event, about: &About) -> bool {
         let named = |name: &str| about.0.iter().any(|known| known == name);
-        let of_call =
-            |id: &CallId| {
-                let call = self.calls.get(id);
-                named(id) || call.is_some_and(|it| it.claims.iter().any(|it| named(&it.resource)))
-            };
+        let of_call = |id: &CallId| {
+            let call = self.calls.get(id);
+            named(id) || call.is_some_and(|it| it.claims.iter().any(|it| named(&it.resource)))
+        };
         let of_lease = |id: &String| {
             named(id) || self.leases.get(id).is_some_and(|lease| of_call(&lease.call))
         };

@@ -554,7 +554,9 @@ fn identity(command: &Command) -> String {
         Command::AcquireLease(it) => {
             format!("{}{:?}{:?}{:?}", it.holder, it.targets, it.lifetime, it.terms)
         }
-        Command::TransferLease(it) => format!("{:?}{}{:?}{:?}", it.lease, it.to, it.to_actor, it.ttl),
+        Command::TransferLease(it) => {
+            format!("{:?}{}{:?}{:?}", it.lease, it.to, it.to_actor, it.ttl)
+        }
         Command::Transact(operations) => operations.iter().map(identity).collect(),
         other => format!("{other:?}"),
     }

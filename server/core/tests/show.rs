@@ -399,11 +399,7 @@ fn change(change: &Change) -> String {
         Change::TimePassed { at, revision } => format!("time-passed at={at} revision={revision}"),
         Change::LeaseClosed(it) => format!(
             "lease-closed {} token={} revision={} {:?} until={}",
-            it.ended.namespace,
-            it.ended.token,
-            it.ended.revision,
-            it.ended.end,
-            it.until
+            it.ended.namespace, it.ended.token, it.ended.revision, it.ended.end, it.until
         ),
         Change::LeaseReopened { namespace, token, revision } => {
             format!("lease-reopened {namespace} token={token} revision={revision}")
@@ -480,10 +476,8 @@ fn motion(motion: &Motion) -> String {
         Motion::YieldRequested { token, from, reason } => {
             format!("yield-requested token={token} from={from} \"{reason}\"")
         }
-        Motion::YieldAnswered { token, number, answer: it } => format!(
-            "yield-answered token={token}{} {}",
-            optional("number", *number),
-            answer(it)
-        ),
+        Motion::YieldAnswered { token, number, answer: it } => {
+            format!("yield-answered token={token}{} {}", optional("number", *number), answer(it))
+        }
     }
 }

@@ -177,8 +177,7 @@ impl Model {
     fn obstacles(&self, waiter: &Waiter) -> Vec<Obstacles> {
         let namespace = &waiter.namespace;
         let leases: Vec<&[Target]> = self.leases_in(namespace).map(|it| &it.targets[..]).collect();
-        let before: Vec<&[Target]> =
-            self.before(waiter).iter().map(|it| it.targets()).collect();
+        let before: Vec<&[Target]> = self.before(waiter).iter().map(|it| it.targets()).collect();
         let closed = self.closed.iter().filter(|it| it.namespace == *namespace);
         let closed: Vec<&[Target]> = closed.map(|it| &it.targets[..]).collect();
         let each = waiter.targets().iter();
@@ -285,7 +284,9 @@ impl Model {
             self.waiters.retain(|it| it.seq != next.seq);
             let refused = match self.stale(&next.namespace, &next.fences) {
                 Some(index) => Some(Told::StaleFence(index)),
-                None if !self.is_life_left(&next.namespace, &next.acquire) => Some(Told::SessionLost),
+                None if !self.is_life_left(&next.namespace, &next.acquire) => {
+                    Some(Told::SessionLost)
+                }
                 None => None,
             };
             if let Some(told) = refused {

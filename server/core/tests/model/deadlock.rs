@@ -178,7 +178,9 @@ impl Scene {
             DeadlockRelation::WaitsBefore(name) => (true, name.as_str()),
         };
         (0..self.waits.len())
-            .filter(|at| self.waits[*at].actor.as_deref() == Some(from) && self.is_stuck(*at, stuck))
+            .filter(|at| {
+                self.waits[*at].actor.as_deref() == Some(from) && self.is_stuck(*at, stuck)
+            })
             .flat_map(|at| self.blockers(at, stuck))
             .any(|it| it.actor == to && it.waits == waits && it.names.contains(&name))
     }

@@ -187,9 +187,7 @@ impl Model {
             Command::ForceReleaseLease { resource, token } => {
                 Some(self.force(&namespace, request, resource.as_str(), *token))
             }
-            Command::TransferLease(transfer) => {
-                Some(self.transfer(&namespace, request, transfer))
-            }
+            Command::TransferLease(transfer) => Some(self.transfer(&namespace, request, transfer)),
             Command::RequestLeaseYield(ask) => Some(self.ask_to_yield(&namespace, ask)),
             Command::AnswerLeaseYield(answer) => Some(self.answer_yield(&namespace, answer)),
             Command::GetLease(LeaseKey::Resource(name)) => {

@@ -53,8 +53,7 @@ impl Model {
         let session = self.sessions.iter_mut().find(|it| it.id == id).unwrap();
         session.end = Some((end, now));
         let of = Life::Session(id);
-        let (lost, kept) =
-            self.waiters.drain(..).partition(|it| life_of(&it.acquire) == of);
+        let (lost, kept) = self.waiters.drain(..).partition(|it| life_of(&it.acquire) == of);
         self.waiters = kept;
         let lost: Vec<super::Waiter> = lost;
         for waiter in lost {

@@ -1,10 +1,6 @@
 //! What is shown: one resource, lists, counts.
 
-use singletrack_core::{
-    command::LeaseFilter,
-    limits,
-    types::Token,
-};
+use singletrack_core::{command::LeaseFilter, limits, types::Token};
 
 use super::{
     Lease, Model, Told,

@@ -236,7 +236,6 @@ fn refused(refusal: &Refusal) -> Told {
 fn blocked(held: &Held, still: bool) -> Blocked {
     let mut holders: Vec<String> = held.holders.iter().map(|it| it.holder.to_string()).collect();
     holders.sort();
-    holders.dedup();
     Blocked {
         still,
         resource: held.resource.to_string(),
@@ -265,7 +264,12 @@ fn info(lease: &LeaseInfo) -> Info {
 }
 
 fn waiter(info: &WaiterInfo) -> (String, bool, u64, bool) {
-    (info.holder.to_string(), info.is_attached, info.waited_ms, info.blocked_by.as_ref().is_some_and(|it| it.blocked_targets > 0))
+    (
+        info.holder.to_string(),
+        info.is_attached,
+        info.waited_ms,
+        info.blocked_by.as_ref().is_some_and(|it| it.blocked_targets > 0),
+    )
 }
 
 /// The answer, as it is kept.

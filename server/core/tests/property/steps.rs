@@ -127,7 +127,7 @@ pub(super) enum WantedMode {
 }
 
 pub(super) const NAMES: [&str; 7] = ["a", "a/b", "a/b/c", "a/d", "e", "e/f", "ab"];
-pub(super) const ACTORS: [&str; 6] = ["p", "p/1", "p/2", "q", "q/1", "r"];
+pub(super) const ACTORS: [&str; 9] = ["p", "p/1", "p/1/x", "p/2", "q", "q/1", "r", "s", "t"];
 
 fn place() -> impl Strategy<Value = Place> {
     (
@@ -152,7 +152,7 @@ fn name() -> impl Strategy<Value = u8> {
 
 fn actor() -> impl Strategy<Value = Option<u8>> {
     let some = (0..u8::try_from(ACTORS.len()).unwrap()).prop_map(Some);
-    prop_oneof![1 => Just(None), 4 => some]
+    prop_oneof![1 => Just(None), 3 => some]
 }
 
 fn wanted() -> impl Strategy<Value = Wanted> {
@@ -162,8 +162,11 @@ fn wanted() -> impl Strategy<Value = Wanted> {
         3 => (1..4_u32, prop::bool::weighted(0.06))
             .prop_map(|(count, other_limit)| WantedMode::Permits { count, other_limit }),
     ];
-    (name(), mode, prop::bool::weighted(0.3))
-        .prop_map(|(name, mode, subtree)| Wanted { name, mode, subtree })
+    (name(), mode, prop::bool::weighted(0.3)).prop_map(|(name, mode, subtree)| Wanted {
+        name,
+        mode,
+        subtree,
+    })
 }
 
 fn acquire() -> impl Strategy<Value = Step> {
@@ -179,7 +182,7 @@ fn acquire() -> impl Strategy<Value = Step> {
     );
     let how = (
         2..9_u64,
-        prop_oneof![6 => Just(None), 1 => any::<u8>().prop_map(Some)],
+        prop_oneof![3 => Just(None), 1 => any::<u8>().prop_map(Some)],
         prop_oneof![1 => Just(0), 4 => 1..9_000_u64],
         1..4_000_u64,
         prop_oneof![6 => Just(None), 1 => (1..8_u64).prop_map(Some)],
@@ -245,7 +248,7 @@ fn yields() -> impl Strategy<Value = Step> {
 pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         28 => acquire(),
-        5 => (any::<u8>(), prop_oneof![1 => Just(0), 3 => 1..9_000_u64], 1..4_000_u64)
+        8 => (any::<u8>(), prop_oneof![1 => Just(0), 3 => 1..9_000_u64], 1..4_000_u64)
             .prop_map(|(which, wait_ms, keep_ms)| Step::Again { which, wait_ms, keep_ms }),
         1 => any::<u8>().prop_map(|which| Step::Repeat { which }),
         3 => prop::collection::vec(any::<u8>(), 1..4).prop_map(|leases| Step::Renew { leases }),
@@ -258,7 +261,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => any::<u8>().prop_map(|which| Step::Abandon { which }),
         3 => yields(),
         4 => showing(),
-        3 => session(),
+        5 => session(),
         5 => any::<u8>().prop_map(|call| Step::Drop { call }),
         9 => prop_oneof![12 => 1..1_500_u64, 4 => 1..9_000_u64, 1 => 1..70_000_u64]
             .prop_map(|ms| Step::Advance { ms }),

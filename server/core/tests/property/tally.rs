@@ -43,7 +43,8 @@ impl Tally {
                             && limit_of(&it.targets, name.as_str()).is_some()
                     });
                     let held = scene.leases.iter();
-                    let shared = held.clone().filter(|it| permits_of(&it.targets, name.as_str()) > 0);
+                    let shared =
+                        held.clone().filter(|it| permits_of(&it.targets, name.as_str()) > 0);
                     if of.count() > 0 && shared.count() > 0 {
                         self.add([Met::DeadlockByPermits]);
                     }
