@@ -1,7 +1,7 @@
 //! The laws of the track, in virtual time: each test steps the track by hand and says when
 //! entries become durable.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use singletrack_core::{
     change::Change,
@@ -601,5 +601,7 @@ fn what_runs_out_while_the_disk_stands_still_neither_outgrows_a_batch_nor_spins(
     assert!(bench.entry_bytes.iter().all(|bytes| *bytes <= BATCH_BYTES_MAX));
 }
 
+#[path = "menu_tests.rs"]
+mod menu;
 #[path = "session_tests.rs"]
 mod sessions;
