@@ -1,9 +1,7 @@
 //! `lease get`, `list`, `waiters`, `stats` and `check`: what there is, as tables and JSON.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
-use singletrack::{Client, LeaseInfo, List, ListWaiters, WaiterInfo, YieldRequest};
+use singletrack::{Client, LeaseInfo, List, ListWaiters, Stats, WaiterInfo, YieldRequest};
 
 use crate::{
     args::{Format, GetArgs, Label, ListArgs, WaitersArgs},
@@ -142,7 +140,8 @@ fn waiters_json(waiters: &[WaiterInfo]) -> Vec<Value> {
     waiters.iter().map(waiter_json).collect()
 }
 
-fn waiter_table(waiters: &[WaiterInfo]) -> String {
+/// Those who wait, and the foremost of what is in the way of each.
+pub(crate) fn waiter_table(waiters: &[WaiterInfo]) -> String {
     let rows: Vec<_> = waiters
         .iter()
         .map(|waiter| {
@@ -178,7 +177,18 @@ pub(crate) fn blocker(waiter: &WaiterInfo) -> String {
 
 pub(crate) async fn stats(client: &Client, format: Format) -> Result<(), Failure> {
     let stats = client.stats().await.map_err(Failure::read)?;
-    let counts = BTreeMap::from([
+    let as_table = || counts(&stats).map(|(name, count)| format!("{name:<16}{count}\n")).concat();
+    output::print(format, || stats_json(&stats), as_table)?;
+    Ok(())
+}
+
+/// Counts of a namespace.
+pub(crate) fn stats_json(stats: &Stats) -> Value {
+    counts(stats).into_iter().map(|(name, count)| (name, number(count))).collect()
+}
+
+const fn counts(stats: &Stats) -> [(&'static str, u64); 9] {
+    [
         ("leases", stats.leases),
         ("waiters", stats.waiters),
         ("closed", stats.closed),
@@ -188,11 +198,7 @@ pub(crate) async fn stats(client: &Client, format: Format) -> Result<(), Failure
         ("lost_total", stats.lost_total),
         ("queued_total", stats.queued_total),
         ("revision", stats.revision),
-    ]);
-    let as_json = || counts.iter().map(|(name, count)| (*name, number(count))).collect();
-    let as_table = || counts.iter().map(|(name, count)| format!("{name:<16}{count}\n")).collect();
-    output::print(format, as_json, as_table)?;
-    Ok(())
+    ]
 }
 
 // === check ===
