@@ -6,6 +6,17 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic fails the test")]
 
+#[path = "support/agents.rs"]
+mod agents;
+#[path = "support/oracle.rs"]
+mod oracle;
+#[path = "support/random.rs"]
+mod random;
+#[path = "support/road.rs"]
+mod road;
+
+#[path = "e2e/courier.rs"]
+mod courier;
 #[path = "e2e/rig.rs"]
 mod rig;
 
@@ -15,6 +26,8 @@ mod fields;
 mod leases;
 #[path = "e2e/refusals.rs"]
 mod refusals;
+#[path = "e2e/replies.rs"]
+mod replies;
 #[path = "e2e/restart.rs"]
 mod restart;
 #[path = "e2e/service.rs"]

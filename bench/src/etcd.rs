@@ -14,10 +14,12 @@ use v3lockpb::{LockRequest, UnlockRequest, lock_client::LockClient};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
 
+#[expect(unreachable_pub, reason = "generated for libraries")]
 mod v3lockpb {
     tonic::include_proto!("v3lockpb");
 }
 
+#[expect(unreachable_pub, reason = "generated for libraries")]
 mod etcdserverpb {
     tonic::include_proto!("etcdserverpb");
 }

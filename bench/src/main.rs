@@ -1,8 +1,10 @@
-//! Compares lock cycles of Singletrack, Redis and etcd, side by side on one machine.
+//! Compares lock cycles of Singletrack, Redis and etcd, side by side on one machine; or, with
+//! `crowds`, shows what many waiters and many endings do to others.
 //!
 //! Owns the order of the rounds. Every server is started here, with a fresh folder, once for each
 //! figure, and no two of them run at the same time.
 
+mod crowds;
 mod etcd;
 mod machine;
 mod measure;
@@ -25,7 +27,11 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// Lock cycles of Singletrack, Redis and etcd, side by side.
 #[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Args {
+    /// Without one, the comparison
+    #[command(subcommand)]
+    command: Option<Command>,
     /// How often each is measured
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -52,11 +58,19 @@ struct Args {
     page: PathBuf,
 }
 
+/// Other benchmarks than the comparison.
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Crowds(crowds::Args),
+}
+
 /// One row of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Contender {
-    /// `SET NX PX` and compare-and-delete, `appendfsync always`
+    /// `SET NX PX` and compare-and-delete, `appendfsync always`, by the `redis` crate
     Redis,
+    /// The same by a client made for this benchmark, which costs next to nothing
+    RedisBatching,
     /// Lock and Unlock of v3lock
     Etcd,
     /// Lock cycles on the session stream
@@ -72,7 +86,8 @@ enum Contender {
 // === impl Contender ===
 
 impl Contender {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
+        Self::RedisBatching,
         Self::Redis,
         Self::SessionLock,
         Self::Etcd,
@@ -83,7 +98,8 @@ impl Contender {
 
     const fn name(self) -> &'static str {
         match self {
-            Self::Redis => "Redis, lock",
+            Self::Redis => "Redis, `redis` crate, lock",
+            Self::RedisBatching => "Redis, batching client, lock",
             Self::Etcd => "etcd, lock",
             Self::SessionLock => "Singletrack session, lock",
             Self::UnaryLock => "Singletrack unary, lock",
@@ -94,7 +110,8 @@ impl Contender {
 
     async fn run(self, ours: &Singletrack, load: &Load) -> Result<Measured, Error> {
         match self {
-            Self::Redis => redis::run(load).await,
+            Self::Redis => redis::run(load, redis::With::Library).await,
+            Self::RedisBatching => redis::run(load, redis::With::Batching).await,
             Self::Etcd => etcd::run(load).await,
             Self::SessionLock => ours.run(Workload::Lock, Transport::Session, load).await,
             Self::UnaryLock => ours.run(Workload::Lock, Transport::Unary, load).await,
@@ -106,7 +123,12 @@ impl Contender {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match compare(&Args::parse()).await {
+    let args = Args::parse();
+    let outcome = match &args.command {
+        None => compare(&args).await,
+        Some(Command::Crowds(crowds)) => crowds::run(crowds).await,
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report::say(&format!("error: {error}"));

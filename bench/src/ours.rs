@@ -2,7 +2,7 @@
 //!
 //! It starts its own server in a process of its own, with the disk store in a fresh folder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tokio::process::Command;
@@ -48,6 +48,10 @@ impl Singletrack {
             .into());
         }
         Ok(Self { binary })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.binary
     }
 
     pub(crate) fn command(&self) -> Command {

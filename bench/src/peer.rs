@@ -34,7 +34,8 @@ impl Peer {
             .spawn()
             .map_err(|error| {
                 format!(
-                    "expected {program}, from the Debian package {program}-server, in PATH: {error}"
+                    "could not start {program}: {error} \
+                     (etcd and Redis come with the Debian packages etcd-server and redis-server)"
                 )
             })?;
         Ok(Self { child, folder })

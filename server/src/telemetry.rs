@@ -86,6 +86,16 @@ pub enum Method {
     CheckLease,
     /// LeaseService.
     ForceReleaseLease,
+    /// LeaseService.
+    TransferLease,
+    /// LeaseService.
+    RequestLeaseYield,
+    /// LeaseService.
+    AnswerLeaseYield,
+    /// LeaseService.
+    ListLeaseWaiters,
+    /// LeaseService.
+    GetLeaseStats,
     /// SessionService.
     OpenSession,
     /// SessionService.
@@ -194,7 +204,7 @@ pub fn check_filter(filter: &str) -> Result<EnvFilter, LogError> {
 
 impl Method {
     /// All methods, `Other` last.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 20] = [
         Self::AcquireLease,
         Self::AbandonLease,
         Self::RenewLeases,
@@ -203,6 +213,11 @@ impl Method {
         Self::ListLeases,
         Self::CheckLease,
         Self::ForceReleaseLease,
+        Self::TransferLease,
+        Self::RequestLeaseYield,
+        Self::AnswerLeaseYield,
+        Self::ListLeaseWaiters,
+        Self::GetLeaseStats,
         Self::OpenSession,
         Self::KeepSessionAlive,
         Self::CloseSession,
@@ -224,6 +239,11 @@ impl Method {
             Self::ListLeases => "ListLeases",
             Self::CheckLease => "CheckLease",
             Self::ForceReleaseLease => "ForceReleaseLease",
+            Self::TransferLease => "TransferLease",
+            Self::RequestLeaseYield => "RequestLeaseYield",
+            Self::AnswerLeaseYield => "AnswerLeaseYield",
+            Self::ListLeaseWaiters => "ListLeaseWaiters",
+            Self::GetLeaseStats => "GetLeaseStats",
             Self::OpenSession => "OpenSession",
             Self::KeepSessionAlive => "KeepSessionAlive",
             Self::CloseSession => "CloseSession",
@@ -252,6 +272,11 @@ impl Method {
             Some(Op::ListLeases(_)) => Self::ListLeases,
             Some(Op::CheckLease(_)) => Self::CheckLease,
             Some(Op::ForceReleaseLease(_)) => Self::ForceReleaseLease,
+            Some(Op::TransferLease(_)) => Self::TransferLease,
+            Some(Op::RequestLeaseYield(_)) => Self::RequestLeaseYield,
+            Some(Op::AnswerLeaseYield(_)) => Self::AnswerLeaseYield,
+            Some(Op::ListLeaseWaiters(_)) => Self::ListLeaseWaiters,
+            Some(Op::GetLeaseStats(_)) => Self::GetLeaseStats,
         }
     }
 

@@ -5,125 +5,25 @@
 //! behaves, no logical call may be applied twice, and no lease be believed held after the server
 //! gave it to another.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use singletrack::{Acquire, Client, HoldState, Reason, Release, Transport};
 use singletrack_proto::v1;
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    task::JoinSet,
+
+use crate::{
+    rig::{Rig, ok, soon},
+    road::Road,
 };
 
-use crate::rig::{Rig, ok, soon};
-
-/// A road between client and server.
-struct Road {
-    address: SocketAddr,
-    /// Where it leads; the server may move.
-    to: watch::Sender<SocketAddr>,
-    /// Rises when all that is on the road is to be cut.
-    cuts: watch::Sender<u64>,
-    /// What is on the road goes nowhere, and nothing says so.
-    swallows: watch::Sender<bool>,
-    /// Bytes from the server after which a connection is cut; 0: never.
-    cut_after: Arc<AtomicU64>,
-    connections: Arc<AtomicUsize>,
-}
-
-impl Road {
-    async fn to(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (to, leads) = watch::channel(server);
-        let (cuts, cut) = watch::channel(0);
-        let (swallows, swallowing) = watch::channel(false);
-        let cut_after = Arc::new(AtomicU64::new(0));
-        let connections = Arc::new(AtomicUsize::new(0));
-        let (limit, count) = (Arc::clone(&cut_after), Arc::clone(&connections));
-        tokio::spawn(async move {
-            let mut carried = JoinSet::new();
-            while let Ok((client, _)) = listener.accept().await {
-                count.fetch_add(1, Ordering::SeqCst);
-                let to = *leads.borrow();
-                let (cut, swallowing) = (cut.clone(), swallowing.clone());
-                carried.spawn(carry(client, to, cut, swallowing, limit.load(Ordering::SeqCst)));
-            }
-        });
-        Self { address, to, cuts, swallows, cut_after, connections }
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    fn cut(&self) {
-        self.cuts.send_modify(|cuts| *cuts += 1);
-    }
-
-    fn client(&self, ttl: Duration) -> Client {
-        Client::builder(self.url())
-            .holder("agent")
-            .session_ttl(ttl)
-            .transport(Transport::Session)
-            .build()
-            .unwrap()
-    }
-}
-
-async fn carry(
-    client: TcpStream,
-    to: SocketAddr,
-    mut cut: watch::Receiver<u64>,
-    swallowing: watch::Receiver<bool>,
-    limit: u64,
-) {
-    let Ok(server) = TcpStream::connect(to).await else { return };
-    cut.mark_unchanged();
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
-    tokio::select! {
-        () = pump(from_client, to_server, swallowing.clone(), 0) => {}
-        () = pump(from_server, to_client, swallowing, limit) => {}
-        _ = cut.changed() => {}
-    }
-}
-
-/// Carries bytes one way; `limit`: it is cut after so many.
-async fn pump(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    swallowing: watch::Receiver<bool>,
-    limit: u64,
-) {
-    let (mut buffer, mut carried) = (vec![0; 64 << 10], 0);
-    loop {
-        let Ok(count) = from.read(&mut buffer).await else { return };
-        if count == 0 {
-            return;
-        }
-        if *swallowing.borrow() {
-            continue;
-        }
-        let mut count = count as u64;
-        if limit > 0 {
-            count = count.min(limit - carried);
-        }
-        carried += count;
-        let bytes = &buffer[..usize::try_from(count).unwrap()];
-        if to.write_all(bytes).await.is_err() || (limit > 0 && carried >= limit) {
-            return;
-        }
-    }
+/// A client of sessions alone behind a road.
+fn client_over(road: &Road, ttl: Duration) -> Client {
+    Client::builder(road.url())
+        .holder("agent")
+        .session_ttl(ttl)
+        .transport(Transport::Session)
+        .build()
+        .unwrap()
 }
 
 /// Every grant that the server ever made, by tokens that only rise.
@@ -138,7 +38,7 @@ async fn take_and_give_back(client: &Client, name: &str) -> u64 {
 async fn a_session_goes_on_over_cut_streams_and_releases_nothing() {
     let rig = Rig::start().await;
     let road = Road::to(rig.address).await;
-    let client = road.client(Duration::from_secs(10));
+    let client = client_over(&road, Duration::from_secs(10));
     let lease = soon(client.lease("kept").acquire()).await.unwrap();
     let id = client.session_id().unwrap();
     for round in 0..5 {
@@ -166,7 +66,7 @@ async fn wherever_the_stream_is_cut_no_call_is_applied_twice() {
     for (round, limit) in (1..400).step_by(7).enumerate() {
         let road = Road::to(rig.address).await;
         road.cut_after.store(limit, Ordering::SeqCst);
-        let client = road.client(Duration::from_secs(30));
+        let client = client_over(&road, Duration::from_secs(30));
         let wish = Acquire::new(format!("round/{round}"), "agent").with_session();
         let taking = tokio::spawn({
             let client = client.clone();
@@ -193,7 +93,7 @@ async fn a_session_outlives_a_restart_of_the_server() {
     let folder = TempDir::new().unwrap();
     let rig = Rig::on(folder.path()).await;
     let road = Road::to(rig.address).await;
-    let client = road.client(Duration::from_secs(10));
+    let client = client_over(&road, Duration::from_secs(10));
     let lease = soon(client.lease("kept").acquire()).await.unwrap();
     let calls: Vec<_> = (0..20)
         .map(|n| {
@@ -222,7 +122,7 @@ async fn a_session_outlives_a_restart_of_the_server() {
 async fn behind_a_road_that_swallows_everything_no_lease_is_believed_that_another_has() {
     let rig = Rig::start().await;
     let road = Road::to(rig.address).await;
-    let client = road.client(Duration::from_secs(2));
+    let client = client_over(&road, Duration::from_secs(2));
     let lease = soon(client.lease("kept").acquire()).await.unwrap();
     let other = rig.client();
     road.swallows.send_replace(true);
@@ -247,7 +147,7 @@ async fn behind_a_road_that_swallows_everything_no_lease_is_believed_that_anothe
 async fn a_lease_that_is_taken_away_is_lost_at_once() {
     let rig = Rig::start().await;
     let road = Road::to(rig.address).await;
-    let client = road.client(Duration::from_secs(30));
+    let client = client_over(&road, Duration::from_secs(30));
     let pushed = soon(client.lease("pushed").acquire()).await.unwrap();
     let listed = soon(client.lease("listed").acquire()).await.unwrap();
     let admin = rig.client();
@@ -268,7 +168,7 @@ async fn a_lease_that_is_taken_away_is_lost_at_once() {
 async fn a_wait_keeps_its_place_over_cut_streams_and_is_given_up_when_nobody_waits() {
     let rig = Rig::start().await;
     let road = Road::to(rig.address).await;
-    let client = road.client(Duration::from_secs(30));
+    let client = client_over(&road, Duration::from_secs(30));
     let admin = rig.client();
     let held = admin.acquire(Acquire::new("a", "first")).await.unwrap();
     let wish = client.lease("a").wait(Duration::from_secs(60));
@@ -326,7 +226,7 @@ async fn the_first_endpoint_that_answers_is_used() {
 async fn an_operation_is_asked_again_over_a_unary_call_under_its_number() {
     let rig = Rig::start().await;
     let road = Road::to(rig.address).await;
-    let client = road.client(Duration::from_secs(30));
+    let client = client_over(&road, Duration::from_secs(30));
     let wish = Acquire::new("a", "agent").ttl(Duration::from_secs(20));
     let lease = soon(client.acquire(wish.clone())).await.unwrap();
     let session = client.session_id().unwrap();

@@ -5,17 +5,22 @@
 
 use std::{future::Future, time::Duration};
 
-use singletrack::{Acquire, Client, Error, Lease, List, Reason, Release, new_request_id};
+use singletrack::{
+    Acquire, AnswerYield, Client, Error, Lease, List, Reason, Release, RequestYield, Target, Transfer,
+    YieldAnswer, new_request_id,
+};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use crate::{
-    oracle::{Event, History, judge},
+    oracle::{Claim, Event, History, Kind, judge},
     random::Random,
     server::Server,
 };
 
 const WORKERS: u64 = 16;
 const HOT_RESOURCES: u64 = 4;
+/// Permits of the pool.
+const POOL: u32 = 4;
 const ROUNDS: u64 = 50;
 /// So long that no lease runs out during the test: the oracle counts on that.
 const TTL: Duration = Duration::from_secs(600);
@@ -31,7 +36,7 @@ struct Now {
     running: bool,
 }
 
-/// One client: it holds at most one lease at a time.
+/// One client: it holds at most one lease at a time, and sometimes waits for a second one.
 struct Worker {
     name: String,
     random: Random,
@@ -128,6 +133,9 @@ impl Worker {
             match self.held.take() {
                 None => self.acquire().await,
                 Some(held) if self.random.percent(25) => self.renew(held).await,
+                Some(held) if self.random.percent(10) => self.transfer(held).await,
+                Some(held) if self.random.percent(10) => self.yields(held).await,
+                Some(held) if self.random.percent(25) => self.acquire_second(held).await,
                 Some(held) if self.random.percent(15) => self.acquire_again(held).await,
                 Some(held) => self.release(held).await,
             }
@@ -165,33 +173,118 @@ impl Worker {
     }
 
     async fn acquire(&mut self) {
-        let resource = if self.random.percent(75) {
-            format!("hot/{}", self.random.within(0..HOT_RESOURCES))
-        } else {
-            format!("own/{}", self.name)
+        let claims = self.choose();
+        self.held = self.acquire_claims(claims).await;
+    }
+
+    /// Holds and waits: where two do so crosswise, one is refused.
+    async fn acquire_second(&mut self, first: Held) {
+        let claims = self.choose();
+        let second = self.acquire_claims(claims).await;
+        if let Some(second) = second {
+            self.release(second).await;
+        }
+        self.held = Some(first);
+    }
+
+    /// What to ask for: of everything there is, on few names.
+    fn choose(&mut self) -> Vec<Claim> {
+        let hot = format!("hot/{}", self.random.within(0..HOT_RESOURCES));
+        let kind = match self.random.within(0..10) {
+            0..3 => Kind::Shared,
+            _ => Kind::Exclusive,
         };
+        let one = Claim { kind, ..Claim::exclusive(hot) };
+        let limit = POOL;
+        let count = u32::try_from(self.random.within(1..u64::from(limit))).unwrap();
+        let pool = Claim { kind: Kind::Permits { count, limit }, ..Claim::exclusive("pool") };
+        match self.random.within(0..100) {
+            0..20 => vec![Claim::exclusive(format!("own/{}", self.name))],
+            20..35 => vec![pool],
+            35..40 => vec![Claim { subtree: true, ..Claim::exclusive("hot") }],
+            40..45 => vec![Claim { subtree: true, ..Claim::shared("hot") }],
+            45..60 => vec![one, pool, Claim::shared("notes")],
+            _ => vec![one],
+        }
+    }
+
+    async fn acquire_claims(&mut self, claims: Vec<Claim>) -> Option<Held> {
         let call = new_request_id().unwrap();
-        let shared = self.random.percent(20);
         let wait = if self.random.percent(60) { self.random.within(1..400) } else { 0 };
-        let mut wish = Acquire::new(&resource, &self.name)
+        let priority = i32::try_from(self.random.within(0..3)).unwrap() - 1;
+        let mut wish = Acquire::on(claims.iter().map(target), &self.name)
             .ttl(TTL)
             .wait(Duration::from_millis(wait))
+            .priority(priority)
             .request_id(&call);
-        if shared {
-            wish = wish.shared();
+        if self.random.percent(70) {
+            wish = wish.actor(&self.name);
         }
-        self.history.push(Event::AcquireSent { call: call.clone(), resource, shared });
+        if self.random.percent(20) {
+            // Neither comes to pass here; both must survive.
+            wish = wish.max_hold(TTL).lock_delay(TTL).label("test", "kill rounds");
+        }
+        self.history.push(Event::AcquireSent { call: call.clone(), claims });
         loop {
             match self.acquire_note(&wish).await {
-                Ok(lease) => {
-                    self.held = Some(Held { wish, lease });
-                    return;
-                }
+                Ok(lease) => return Some(Held { wish, lease }),
                 Err(Some(Reason::StillWaiting)) if self.random.percent(60) => {}
                 Err(Some(Reason::StillWaiting)) => return self.abandon(&call, &wish).await,
-                Err(_) => return,
+                Err(_) => return None,
             }
         }
+    }
+
+    /// Gives its lease to itself: another id, another token.
+    async fn transfer(&mut self, held: Held) {
+        let old = held.lease.clone();
+        self.history.push(Event::TransferSent { lease_id: old.lease_id.clone() });
+        let request_id = format!("transfer-{}", old.lease_id);
+        let to = self.name.clone();
+        let answer = self
+            .settle(|client, age| {
+                let transfer = Transfer::new(old.lease_id.clone(), old.token, &to)
+                    .actor(&to)
+                    .request_id(&request_id)
+                    .age(age);
+                async move { client.transfer(transfer).await }
+            })
+            .await;
+        match answer {
+            Ok(new) => {
+                self.history.push(Event::Transferred {
+                    lease_id: old.lease_id.clone(),
+                    new_id: new.lease_id.clone(),
+                    token: new.token,
+                    replayed: new.replayed,
+                });
+                // The call that got the old one answers no more.
+                let lease = Lease { lease_id: new.lease_id, token: new.token, ..old.clone() };
+                self.renew_note(&Held { wish: held.wish.clone(), lease: old }).await;
+                self.release(Held { wish: held.wish, lease }).await;
+                self.past = None;
+            }
+            Err(error) => self.unexpected("transfer", &error),
+        }
+    }
+
+    /// Asks itself to yield, and answers. Forgotten with each kill; nothing depends on it.
+    async fn yields(&mut self, held: Held) {
+        let client = self.now.borrow().client.clone();
+        let ask = RequestYield::new(&held.lease.resource, &self.name).reason("kill rounds");
+        let answer = YieldAnswer::within(Duration::from_secs(1)).message("soon");
+        let asked = client.request_yield(ask).await;
+        let answered = client
+            .answer_yield(AnswerYield::new(&held.lease.lease_id, held.lease.token, answer))
+            .await;
+        for error in [asked.err(), answered.err()].into_iter().flatten() {
+            let is_foreseen = matches!(error.reason(), None | Some(Reason::ShuttingDown))
+                || error.reason() == Some(Reason::DeadlineExceeded);
+            if !is_foreseen {
+                self.unexpected("yield", &error);
+            }
+        }
+        self.held = Some(held);
     }
 
     /// The same call once more, as if its answer had been lost.
@@ -223,7 +316,9 @@ impl Worker {
                 match error.reason() {
                     // The call goes on, or it had no effect.
                     Some(Reason::StillWaiting) => {}
-                    Some(Reason::Held | Reason::LeaseLost | Reason::CancelledWait) => {
+                    Some(
+                        Reason::Held | Reason::LeaseLost | Reason::CancelledWait | Reason::Deadlock,
+                    ) => {
                         let reason = error.reason_name().to_owned();
                         self.history.push(Event::AcquireRefused { call, reason });
                     }
@@ -234,7 +329,7 @@ impl Worker {
         }
     }
 
-    async fn abandon(&mut self, call: &str, wish: &Acquire) {
+    async fn abandon(&mut self, call: &str, wish: &Acquire) -> Option<Held> {
         self.history.push(Event::AbandonSent { call: call.to_owned() });
         let answer = self
             .settle(|client, _| {
@@ -244,14 +339,18 @@ impl Worker {
             .await;
         match answer {
             Ok(_) => self.history.push(Event::Abandoned { call: call.to_owned() }),
-            Err(error) => return self.unexpected("abandon", &error),
+            Err(error) => {
+                self.unexpected("abandon", &error);
+                return None;
+            }
         }
         if self.random.percent(50)
             && let Ok(lease) = self.acquire_note(wish).await
         {
             // The oracle condemns it. Kept, so that the history goes on as it must.
-            self.held = Some(Held { wish: wish.clone(), lease });
+            return Some(Held { wish: wish.clone(), lease });
         }
+        None
     }
 
     async fn renew(&mut self, held: Held) {
@@ -334,4 +433,14 @@ impl Worker {
         let what = format!("{} of {}: {error}", call, self.name);
         self.history.push(Event::Unexpected { what });
     }
+}
+
+fn target(claim: &Claim) -> Target {
+    let target = Target::new(&claim.resource);
+    let target = match claim.kind {
+        Kind::Exclusive => target,
+        Kind::Shared => target.shared(),
+        Kind::Permits { count, limit } => target.permits(count, limit),
+    };
+    if claim.subtree { target.subtree() } else { target }
 }

@@ -7,12 +7,16 @@
 #![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
 #![expect(clippy::print_stderr, reason = "a test says what it skipped and what it measured")]
 
+#[path = "../support/agents.rs"]
+mod agents;
 #[path = "../support/fake.rs"]
 mod fake;
 #[path = "../support/oracle.rs"]
 mod oracle;
 #[path = "../support/random.rs"]
 mod random;
+#[path = "../support/road.rs"]
+mod road;
 
 mod command;
 mod server;
@@ -24,6 +28,7 @@ mod cli_leases;
 mod cli_menu;
 mod grpcurl;
 mod kill_rounds;
+mod kill_sessions;
 mod lock;
 mod pauses;
 mod race;

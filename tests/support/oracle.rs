@@ -14,12 +14,29 @@ use std::{
 /// Names one logical call: its request id.
 pub(crate) type CallId = String;
 
+/// What a lease is asked for, one part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) resource: String,
+    pub(crate) kind: Kind,
+    /// And everything below it.
+    pub(crate) subtree: bool,
+}
+
+/// How a claim shares its resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Exclusive,
+    Shared,
+    Permits { count: u32, limit: u32 },
+}
+
 /// What a client did or was told. The place in the history is its time: an answer is noted
 /// after it came, a request before it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// An acquire is sent for the first time.
-    AcquireSent { call: CallId, resource: String, shared: bool },
+    AcquireSent { call: CallId, claims: Vec<Claim> },
     /// It, or a repetition, was granted.
     Granted { call: CallId, lease_id: String, token: u64, replayed: bool },
     /// It, or a repetition, was refused for a reason that leaves the caller with nothing.
@@ -36,6 +53,10 @@ pub(crate) enum Event {
     ReleaseSent { lease_id: String },
     /// It, or a repetition, was answered: `None` for yes.
     ReleaseAnswered { lease_id: String, refused: Option<String> },
+    /// A transfer is sent for the first time.
+    TransferSent { lease_id: String },
+    /// It, or a repetition, was done: the new lease.
+    Transferred { lease_id: String, new_id: String, token: u64, replayed: bool },
     /// The server was killed.
     Killed,
     /// It serves again.
@@ -70,6 +91,7 @@ pub(crate) struct Summary {
     /// Grants that were first told to a repeated call, as the first answer was lost.
     pub(crate) recovered: usize,
     pub(crate) releases: usize,
+    pub(crate) transfers: usize,
     pub(crate) kills: usize,
 }
 
@@ -98,8 +120,8 @@ struct Judge {
     calls: BTreeMap<CallId, Call>,
     leases: BTreeMap<String, Lease>,
     tokens: BTreeMap<u64, CallId>,
-    /// The holders of a resource, as far as the clients know.
-    held: BTreeMap<String, BTreeSet<String>>,
+    /// Leases that are held, as far as the clients know.
+    held: BTreeSet<String>,
     highest_token: u64,
     /// The highest token of an exclusive grant on a resource.
     highest_on: BTreeMap<String, u64>,
@@ -107,8 +129,7 @@ struct Judge {
 }
 
 struct Call {
-    resource: String,
-    shared: bool,
+    claims: Vec<Claim>,
     /// The highest token that anybody had been told when the call was first sent.
     tokens_before: u64,
     grant: Option<(String, u64)>,
@@ -146,10 +167,9 @@ fn require(kept: bool, promise: &'static str, about: &[&str]) -> Verdict {
 impl Judge {
     fn take(&mut self, event: &Event) -> Verdict {
         match event {
-            Event::AcquireSent { call, resource, shared } => {
+            Event::AcquireSent { call, claims } => {
                 let new = Call {
-                    resource: resource.clone(),
-                    shared: *shared,
+                    claims: claims.clone(),
                     tokens_before: self.highest_token,
                     grant: None,
                     abandon: Progress::None,
@@ -178,6 +198,10 @@ impl Judge {
             Event::ReleaseAnswered { lease_id, refused } => {
                 self.release_answered(lease_id, refused.is_none())
             }
+            Event::TransferSent { lease_id } => self.end(lease_id, Progress::Sent),
+            Event::Transferred { lease_id, new_id, token, replayed } => {
+                self.transferred(lease_id, new_id, *token, *replayed)
+            }
             Event::Killed => {
                 self.summary.kills += 1;
                 Ok(())
@@ -205,32 +229,75 @@ impl Judge {
             self.summary.repeated += 1;
             return Ok(());
         }
-        let (resource, shared) = (call.resource.clone(), call.shared);
         let rises = token > call.tokens_before;
         call.grant = Some(grant);
         self.summary.grants += 1;
         self.summary.recovered += usize::from(replayed);
-
-        let used = self.tokens.insert(token, id.to_owned());
-        require(used.is_none(), "a token is used once", &[id, used.as_deref().unwrap_or(id)])?;
-        require(rises, "a token is higher than every one granted before", &[id, &resource])?;
-        let highest = self.highest_on.entry(resource.clone()).or_default();
-        require(shared || token > *highest, "tokens of a resource rise", &[&resource])?;
-        *highest = token.max(*highest);
-        self.highest_token = self.highest_token.max(token);
-
-        let holders = self.held.entry(resource.clone()).or_default();
-        holders.insert(lease_id.to_owned());
-        let others: Vec<_> = holders.iter().filter(|other| *other != lease_id).cloned().collect();
-        let lease = Lease { call: id.to_owned(), token, release: Progress::None };
-        self.leases.insert(lease_id.to_owned(), lease);
-        let alone = others.iter().all(|other| shared && self.is_shared(other));
-        require(alone, "an exclusive lease has no other beside it", &[&resource])
+        require(rises, "a token is higher than every one granted before", &[id])?;
+        self.hold(id, lease_id, token)
     }
 
-    fn is_shared(&self, lease_id: &str) -> bool {
+    /// A new lease: its token is new and the highest on what it keeps for itself, and nobody has
+    /// what it can't share.
+    fn hold(&mut self, id: &str, lease_id: &str, token: u64) -> Verdict {
+        let used = self.tokens.insert(token, id.to_owned());
+        require(used.is_none(), "a token is used once", &[id, used.as_deref().unwrap_or(id)])?;
+        let claims = self.calls.get(id).map(|call| call.claims.clone()).unwrap_or_default();
+        for Claim { resource, kind, .. } in &claims {
+            let highest = self.highest_on.entry(resource.clone()).or_default();
+            let rises = token > *highest || *kind != Kind::Exclusive;
+            require(rises, "tokens of a resource rise", &[resource])?;
+            *highest = token.max(*highest);
+        }
+        self.highest_token = self.highest_token.max(token);
+        let lease = Lease { call: id.to_owned(), token, release: Progress::None };
+        self.leases.insert(lease_id.to_owned(), lease);
+        for other in &self.held {
+            let theirs = self.claims_of(other);
+            let alone = claims.iter().all(|own| theirs.iter().all(|it| !own.clashes(it)));
+            require(alone, "nobody else has what a lease can't share", &[lease_id, other])?;
+        }
+        self.held.insert(lease_id.to_owned());
+        for claim in &claims {
+            let Kind::Permits { limit, .. } = claim.kind else { continue };
+            let used: u32 = self
+                .held
+                .iter()
+                .flat_map(|other| self.claims_of(other))
+                .filter(|other| other.resource == claim.resource)
+                .map(|other| match other.kind {
+                    Kind::Permits { count, .. } => count,
+                    Kind::Exclusive | Kind::Shared => 0,
+                })
+                .sum();
+            let promise = "no more permits are held than there are";
+            require(used <= limit, promise, &[&claim.resource])?;
+        }
+        Ok(())
+    }
+
+    fn claims_of(&self, lease_id: &str) -> &[Claim] {
         let call = self.leases.get(lease_id).and_then(|lease| self.calls.get(&lease.call));
-        call.is_some_and(|call| call.shared)
+        call.map_or(&[], |call| &call.claims)
+    }
+
+    fn transferred(&mut self, old: &str, new: &str, token: u64, replayed: bool) -> Verdict {
+        let id = format!("transfer of {old}");
+        let Some(claims) = self.leases.get(old).map(|_| self.claims_of(old).to_vec()) else {
+            return require(false, "a test transfers leases it was granted", &[old]);
+        };
+        let grant = (new.to_owned(), token);
+        if let Some(earlier) = self.calls.get(&id).and_then(|call| call.grant.clone()) {
+            require(earlier == grant, "a repeated call has one effect", &[&id, old, new])?;
+            return require(replayed, "a repeated call says that it was replayed", &[&id]);
+        }
+        self.end(old, Progress::Done)?;
+        self.summary.transfers += 1;
+        let tokens_before = self.leases.get(old).map_or(0, |lease| lease.token);
+        require(token > tokens_before, "a transfer raises the token", &[old, new])?;
+        let call = Call { claims, tokens_before, grant: Some(grant), abandon: Progress::None };
+        self.calls.insert(id.clone(), call);
+        self.hold(&id, new, token)
     }
 
     fn acquire_refused(&mut self, id: &str, reason: &str) -> Verdict {
@@ -290,9 +357,7 @@ impl Judge {
         if lease.release != Progress::Done {
             lease.release = progress;
         }
-        for holders in self.held.values_mut() {
-            holders.remove(lease_id);
-        }
+        self.held.remove(lease_id);
         Ok(())
     }
 
@@ -325,7 +390,10 @@ impl Judge {
     fn concerns(&self, event: &Event, about: &About) -> bool {
         let named = |name: &str| about.0.iter().any(|known| known == name);
         let of_call =
-            |id: &CallId| named(id) || self.calls.get(id).is_some_and(|call| named(&call.resource));
+            |id: &CallId| {
+                let call = self.calls.get(id);
+                named(id) || call.is_some_and(|it| it.claims.iter().any(|it| named(&it.resource)))
+            };
         let of_lease = |id: &String| {
             named(id) || self.leases.get(id).is_some_and(|lease| of_call(&lease.call))
         };
@@ -338,11 +406,45 @@ impl Judge {
             Event::RenewAnswered { lease_id, .. }
             | Event::Looked { lease_id, .. }
             | Event::ReleaseSent { lease_id }
+            | Event::TransferSent { lease_id }
+            | Event::Transferred { lease_id, .. }
             | Event::ReleaseAnswered { lease_id, .. } => of_lease(lease_id),
             Event::Killed | Event::Restarted | Event::Live { .. } | Event::Unexpected { .. } => {
                 true
             }
         }
+    }
+}
+
+// === impl Claim ===
+
+impl Claim {
+    /// The resource alone, for oneself.
+    pub(crate) fn exclusive(resource: impl Into<String>) -> Self {
+        Self { resource: resource.into(), kind: Kind::Exclusive, subtree: false }
+    }
+
+    /// The resource alone, with others.
+    pub(crate) fn shared(resource: impl Into<String>) -> Self {
+        Self { kind: Kind::Shared, ..Self::exclusive(resource) }
+    }
+
+    fn covers(&self, resource: &str) -> bool {
+        match resource.strip_prefix(&self.resource) {
+            Some("") => true,
+            Some(rest) => self.subtree && rest.starts_with('/'),
+            None => false,
+        }
+    }
+
+    /// Two leases may not have both. (Of permits there is a sum beside that.)
+    fn clashes(&self, other: &Self) -> bool {
+        let shares = match (self.kind, other.kind) {
+            (Kind::Shared, Kind::Shared) => true,
+            (Kind::Permits { .. }, Kind::Permits { .. }) => self.resource == other.resource,
+            (Kind::Exclusive | Kind::Shared | Kind::Permits { .. }, _) => false,
+        };
+        !shares && (self.covers(&other.resource) || other.covers(&self.resource))
     }
 }
 

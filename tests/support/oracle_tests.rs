@@ -1,13 +1,13 @@
 //! The oracle finds each kind of broken promise, and lets a sound history pass.
 
-use super::{Event, Summary, judge};
+use super::{Claim, Event, Kind, Summary, judge};
 
 fn sent(call: &str, resource: &str) -> Event {
-    Event::AcquireSent { call: call.into(), resource: resource.into(), shared: false }
+    Event::AcquireSent { call: call.into(), claims: vec![Claim::exclusive(resource)] }
 }
 
 fn sent_shared(call: &str, resource: &str) -> Event {
-    Event::AcquireSent { call: call.into(), resource: resource.into(), shared: true }
+    Event::AcquireSent { call: call.into(), claims: vec![Claim::shared(resource)] }
 }
 
 /// The lease of call `c` is named `c'`.
@@ -94,7 +94,7 @@ fn shared_leases_may_be_told_in_any_order() {
 
 #[test]
 fn two_holders_are_found() {
-    let promise = "an exclusive lease has no other beside it";
+    let promise = "nobody else has what a lease can't share";
     breaks(promise, &[sent("a", "r"), sent("b", "r"), granted("a", 1), granted("b", 2)]);
     breaks(promise, &[sent_shared("a", "r"), sent("b", "r"), granted("a", 1), granted("b", 2)]);
     breaks(promise, &[sent("a", "r"), sent_shared("b", "r"), granted("a", 1), granted("b", 2)]);
@@ -172,4 +172,73 @@ fn a_lost_abandon_is_found() {
         "a call is cancelled only when it was abandoned",
         &[sent("a", "r"), refused("a", "CANCELLED_WAIT")],
     );
+}
+
+fn sent_for(call: &str, claims: &[Claim]) -> Event {
+    Event::AcquireSent { call: call.into(), claims: claims.to_vec() }
+}
+
+fn permits(count: u32) -> Claim {
+    Claim { kind: Kind::Permits { count, limit: 3 }, ..Claim::exclusive("pool") }
+}
+
+fn subtree(resource: &str) -> Claim {
+    Claim { subtree: true, ..Claim::exclusive(resource) }
+}
+
+#[test]
+fn more_permits_than_there_are_are_found() {
+    let fits = [
+        sent_for("a", &[permits(2)]),
+        granted("a", 3),
+        sent_for("b", &[permits(1)]),
+        granted("b", 5),
+    ];
+    assert!(judge(&fits).is_ok());
+    let [a, got, ..] = fits;
+    let promise = "no more permits are held than there are";
+    breaks(promise, &[a, got, sent_for("b", &[permits(2)]), granted("b", 5)]);
+}
+
+#[test]
+fn a_lease_below_a_held_subtree_is_found() {
+    let promise = "nobody else has what a lease can't share";
+    let below = [sent_for("a", &[subtree("x")]), granted("a", 3), sent("b", "x/y"), granted("b", 5)];
+    breaks(promise, &below);
+    let above = [sent("b", "x/y"), granted("b", 3), sent_for("a", &[subtree("x")]), granted("a", 5)];
+    breaks(promise, &above);
+    let beside = [sent_for("a", &[subtree("x")]), granted("a", 3), sent("b", "xy"), granted("b", 5)];
+    assert!(judge(&beside).is_ok());
+}
+
+#[test]
+fn one_of_several_targets_that_clashes_is_found() {
+    let both = [Claim::exclusive("r"), Claim::shared("s")];
+    let history = [sent_for("a", &both), granted("a", 3), sent("b", "s"), granted("b", 5)];
+    breaks("nobody else has what a lease can't share", &history);
+}
+
+fn transferred(call: &str, new: &str, token: u64, replayed: bool) -> Event {
+    Event::Transferred { lease_id: lease(call), new_id: new.into(), token, replayed }
+}
+
+#[test]
+fn a_transfer_moves_the_lease_and_raises_the_token() {
+    let begin = [sent("a", "r"), granted("a", 3), Event::TransferSent { lease_id: lease("a") }];
+    let done = |last: &[Event]| [&begin[..], last].concat();
+    let sound = done(&[
+        transferred("a", "n", 5, false),
+        transferred("a", "n", 5, true),
+        renew_refused("a"),
+        Event::RenewAnswered { lease_id: "n".into(), refused: None },
+        Event::Live { tokens: vec![5] },
+    ]);
+    assert_eq!(judge(&sound).unwrap().transfers, 1);
+    breaks("a transfer raises the token", &done(&[transferred("a", "n", 2, false)]));
+    let twice = [transferred("a", "n", 5, false), transferred("a", "m", 6, true)];
+    breaks("a repeated call has one effect", &done(&twice));
+    let both = [transferred("a", "n", 5, false), renewed("a")];
+    breaks("a released lease stays released", &done(&both));
+    let lost = [transferred("a", "n", 5, false), Event::Live { tokens: vec![] }];
+    breaks("an acknowledged grant is never lost", &done(&lost));
 }

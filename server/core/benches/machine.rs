@@ -25,7 +25,7 @@ use singletrack_core::{
     machine::Machine,
     types::{
         CallId, CommandHash, Holder, LeaseId, Mode, Ms, Namespace, Now, Priority, RequestHash,
-        RequestMark, ResourceName, Target, Token, Ttl,
+        Reach, RequestMark, ResourceName, Target, Targets, Token, Ttl,
     },
 };
 
@@ -33,6 +33,7 @@ use singletrack_core::{
 const LOT: u64 = 1_000;
 
 struct Bench {
+    name: fn(u64) -> ResourceName,
     machine: Machine,
     now: Now,
     renewed: Ms,
@@ -54,6 +55,12 @@ fn name(number: u64) -> ResourceName {
     ResourceName::parse(&format!("agents/doc-{number:021}")).unwrap()
 }
 
+/// Four levels: 50 repositories with 20 folders each.
+fn deep_name(number: u64) -> ResourceName {
+    let (repo, folder, leaf) = (number % 50, number / 50 % 20, number / 1_000);
+    ResourceName::parse(&format!("repos/repo-{repo:03}/dir-{folder:02}/f-{leaf:06}")).unwrap()
+}
+
 fn acquire(number: u64, resource: ResourceName) -> Request {
     Request {
         call: CallId(number + 1),
@@ -68,11 +75,12 @@ fn acquire(number: u64, resource: ResourceName) -> Request {
         command: Command::AcquireLease(AcquireLease {
             lease_id: LeaseId(id(3, number)),
             holder: Holder::parse("worker-17").unwrap(),
-            target: Target { resource, mode: Mode::Exclusive },
+            targets: Targets::one(Target::exact(resource, Mode::Exclusive)),
             lifetime: Lifetime::Ttl(Ttl::parse(86_400_000).unwrap()),
             wait_ms: 0,
             keep_ms: 0,
             priority: Priority::default(),
+            terms: None,
         }),
     }
 }
@@ -83,8 +91,33 @@ fn command(number: u64, command: Command) -> Request {
 
 impl Bench {
     fn with_leases(count: u64) -> Self {
+        Self::with_leases_of(name, count)
+    }
+
+    /// A tree of leases, and those who wait for subtrees of it: the root, and each repository.
+    fn with_waited_tree(count: u64) -> Self {
+        let mut bench = Self::with_leases_of(deep_name, count);
+        let roots = (0..50).map(|repo| format!("repos/repo-{repo:03}"));
+        for root in roots.chain([String::from("repos")]) {
+            let resource = ResourceName::parse(&root).unwrap();
+            bench.next += 1;
+            let mut request = acquire(bench.next, resource.clone());
+            let Command::AcquireLease(wish) = &mut request.command else { unreachable!() };
+            let target = Target { resource, mode: Mode::Exclusive, reach: Reach::Subtree };
+            wish.targets = Targets::one(target);
+            wish.wait_ms = 50_000;
+            // Behind all who come, so that they are not held up.
+            wish.priority = Priority::parse(-100).unwrap();
+            let decision = bench.perform(&request);
+            assert!(decision.answers.is_empty(), "it waits: {decision:?}");
+        }
+        bench
+    }
+
+    fn with_leases_of(name: fn(u64) -> ResourceName, count: u64) -> Self {
         let quotas = Quotas { memory_bytes: u64::MAX, ..Quotas::default() };
         let mut bench = Self {
+            name,
             machine: Machine::new(42, quotas),
             now: Now { ms: Ms(0) },
             renewed: Ms(0),
@@ -95,14 +128,14 @@ impl Bench {
             let request = bench.fresh();
             let lease = bench.granted(&request);
             let Command::AcquireLease(acquire) = request.command else { unreachable!() };
-            bench.live.push((lease, acquire.target.resource));
+            bench.live.push((lease, acquire.targets.first().resource.clone()));
         }
         bench
     }
 
     fn fresh(&mut self) -> Request {
         self.next += 1;
-        acquire(self.next, name(self.next))
+        acquire(self.next, (self.name)(self.next))
     }
 
     fn perform(&mut self, request: &Request) -> Decision {
@@ -138,6 +171,13 @@ impl Bench {
         }
     }
 
+    /// Looks at waiters until there is nothing to look at.
+    fn settle(&mut self) {
+        while let Some(settling) = self.machine.decide_settle(self.now, 64) {
+            self.machine.take(self.now, &settling.decision);
+        }
+    }
+
     /// Acquires of names never seen; then, not timed, their releases.
     fn time_fresh(&mut self, iterations: u64) -> Duration {
         let mut spent = Duration::ZERO;
@@ -152,6 +192,7 @@ impl Bench {
             for lease in leases {
                 self.perform(&command(0, Command::ReleaseLease(lease)));
             }
+            self.settle();
             self.forget();
         }
         spent
@@ -234,6 +275,12 @@ fn machine(criterion: &mut Criterion) {
         each("renew_random_lease", Bench::time_renewals);
         each("refuse_random_held", Bench::time_refusals);
         each("release_and_acquire_random_lease", Bench::time_turnover);
+    }
+    for count in [1_000_u64, 1_000_000] {
+        let mut bench = Bench::with_waited_tree(count);
+        group.bench_function(BenchmarkId::new("acquire_fresh_name_in_waited_tree", count), |it| {
+            it.iter_custom(|iterations| bench.time_fresh(iterations));
+        });
     }
     group.finish();
 }

@@ -10,22 +10,23 @@ use alloc::{
 
 use crate::{
     change::{
-        Change, Effect, LeaseEnded, LeaseGranted, RequestRemembered, SessionEnded, SessionOpened,
+        Change, Effect, LeaseClosed, LeaseEnded, LeaseGranted, RequestRemembered, SessionEnded,
+        SessionOpened,
     },
-    command::AcquireLease,
+    command::{AcquireLease, Terms},
     deadline::Due,
     fence::{Fence, FenceTarget},
     limits,
     memory::Past,
     motion::QueuedWaiter,
+    refusal::LeaseEnd,
     session::{
         Session,
         replies::{Kept, Replies},
     },
-    state::{Holders, Lease, NOWHERE, Resource, Space, State, UNARMED, Waiter},
-    types::{
-        Holder, Mode, Ms, Namespace, RequestMark, ResourceName, Revision, SessionNumber, Token,
-    },
+    state::{CLOSED, Closed, Lease, Space, State, Totals, UNARMED, Waiter},
+    tree::NOWHERE,
+    types::{Claim, DurableMs, Holder, Ms, Namespace, RequestMark, Revision, SessionNumber, Token},
 };
 
 /// Where what an operation came to is remembered.
@@ -51,8 +52,14 @@ impl State {
             Change::SessionFloored { number, below, revision } => {
                 self.raise_floor(*number, *below, *revision);
             }
-            Change::LeaseGranted(granted) => self.absorb_grant(granted),
+            Change::TimePassed { at, revision } => {
+                self.pass_time(now, *at);
+                self.clock_row = self.clock_row.max(Some((*at, *revision)));
+            }
+            Change::LeaseGranted(granted) => self.absorb_grant(now, granted),
             Change::LeaseEnded(ended) => self.absorb_end(now, ended),
+            Change::LeaseClosed(closed) => self.absorb_close(now, closed),
+            Change::LeaseReopened { token, .. } => self.absorb_reopening(*token),
         }
         self.take_revision(change.revision());
     }
@@ -62,6 +69,8 @@ impl State {
     pub(crate) fn recall(&mut self, now: Ms, change: &Change) {
         match change {
             Change::Started { .. }
+            | Change::TimePassed { .. }
+            | Change::LeaseReopened { .. }
             | Change::LeaseGranted(_)
             | Change::SessionOpened(_)
             | Change::SessionSwept { .. } => {}
@@ -72,7 +81,14 @@ impl State {
                 self.raise_floor(*number, *below, *revision);
             }
             Change::LeaseEnded(ended) => self.remember_end(now, ended),
+            Change::LeaseClosed(closed) => self.remember_end(now, &closed.ended),
         }
+    }
+
+    /// It was that durable time when this was logged, so it is not earlier now.
+    fn pass_time(&mut self, now: Ms, at: DurableMs) {
+        self.clock_base = self.clock_base.max(DurableMs(at.0.saturating_sub(now.0)));
+        self.clock_logged = self.clock_logged.max(self.volatile(at));
     }
 
     fn take_revision(&mut self, revision: Revision) {
@@ -80,25 +96,81 @@ impl State {
         self.revision = self.revision.max(revision);
     }
 
-    fn absorb_grant(&mut self, granted: &Arc<LeaseGranted>) {
+    fn absorb_grant(&mut self, now: Ms, granted: &Arc<LeaseGranted>) {
+        self.pass_time(now, granted.granted_at);
         let space = self.ensure_space(&granted.namespace);
         if self.space(space).leases.contains_key(&granted.token) {
             return;
         }
-        let resource = self.ensure_resource(space, &granted.resource);
-        let lease =
-            Lease { granted: Arc::clone(granted), space, resource, renewed: Ms(0), armed: UNARMED };
-        let slot = slot_of(self.leases.insert(lease));
-        self.hold(resource, slot, granted);
-        if let Some(session) = self.session_of(slot) {
+        let slot = self.insert_lease(space, granted);
+        let session = self.session_of(slot);
+        if let Some(session) = session {
             self.session_mut(session).leases.insert(granted.token, slot);
-        } else {
+        }
+        if session.is_none() || granted.hold_end().is_some() {
             self.starting.push_back((granted.token, slot));
         }
-        let space = self.space_mut(space);
-        space.leases.insert(granted.token, slot);
-        space.bytes += granted.bytes();
+        self.durable_timers += u64::from(granted.hold_end().is_some());
+        let held = self.space_mut(space);
+        held.leases.insert(granted.token, slot);
+        held.totals.granted += 1;
         self.index_lease(slot, granted);
+        self.index_actor(space, slot, granted);
+    }
+
+    /// A lease with its claims in the tree, and nothing else.
+    fn insert_lease(&mut self, space: u32, granted: &Arc<LeaseGranted>) -> u32 {
+        let lease = Lease {
+            granted: Arc::clone(granted),
+            space,
+            node: NOWHERE,
+            renewed: Ms(0),
+            armed: UNARMED,
+        };
+        let slot = slot_of(self.leases.insert(lease));
+        for claim in granted.claims() {
+            let node = self.ensure_node(space, claim.resource);
+            if granted.only_claim().is_some() {
+                self.lease_mut(slot).node = node;
+            }
+            self.hold(node, slot, granted.token, claim);
+        }
+        self.space_mut(space).bytes += granted.bytes();
+        slot
+    }
+
+    /// Takes a lease, whose claims are in the tree and nothing else, away.
+    fn remove_lease(&mut self, slot: u32) {
+        let nodes = self.lease_nodes(slot);
+        let granted = Arc::clone(&self.lease(slot).granted);
+        for (node, claim) in nodes.into_iter().zip(granted.claims()) {
+            self.let_go(node, slot, granted.token, claim);
+        }
+        let lease = self.leases.remove(slot as usize);
+        self.space_mut(lease.space).bytes -= granted.bytes();
+        self.drop_space_if_idle(lease.space);
+    }
+
+    fn index_actor(&mut self, space: u32, slot: u32, granted: &LeaseGranted) {
+        let Some(actor) = granted.actor() else { return };
+        let acting = self.actors.entry((space, actor.clone())).or_default();
+        acting.leases.insert((granted.token, slot));
+        let claims = granted.claims();
+        self.actor_claims
+            .extend(claims.map(|claim| (space, claim.resource.clone(), granted.token, slot)));
+    }
+
+    fn unindex_actor(&mut self, space: u32, slot: u32, granted: &LeaseGranted) {
+        let Some(actor) = granted.actor() else { return };
+        let key = (space, actor.clone());
+        let acting = self.actors.get_mut(&key).expect("an actor with a lease is known");
+        acting.leases.remove(&(granted.token, slot));
+        if acting.leases.is_empty() && acting.waiters.is_empty() {
+            self.actors.remove(&key);
+        }
+        for claim in granted.claims() {
+            self.actor_claims.remove(&(space, claim.resource.clone(), granted.token, slot));
+        }
     }
 
     fn index_lease(&mut self, slot: u32, granted: &LeaseGranted) {
@@ -114,42 +186,67 @@ impl State {
         }
     }
 
-    /// Adds a holder; what it may not share with was excluded by the decision.
-    fn hold(&mut self, resource: u32, slot: u32, granted: &LeaseGranted) {
-        let it = self.resource(resource);
-        match it.holders() {
-            Holders::None => self.resource_mut(resource).holder = slot,
-            Holders::One(first) => {
-                let other = &self.lease(first).granted;
-                assert!(
-                    granted.mode == Mode::Shared && other.mode == Mode::Shared,
-                    "an exclusive lease is alone on its resource"
-                );
-                let both = [(other.token, first), (granted.token, slot)];
-                self.resource_mut(resource).crowd().sharers.extend(both);
-            }
-            Holders::Many(_) => {
-                assert!(granted.mode == Mode::Shared, "many holders share");
-                self.resource_mut(resource).crowd().sharers.insert((granted.token, slot));
-            }
-        }
-    }
-
     fn absorb_end(&mut self, now: Ms, ended: &LeaseEnded) {
         self.remember_end(now, ended);
         let Some(space) = self.find_space(&ended.namespace) else { return };
         let Some(slot) = self.space_mut(space).leases.remove(&ended.token) else { return };
+        self.end_life(space, slot, ended.end);
+        self.remove_lease(slot);
+    }
+
+    /// From now on nothing of it is current, but its claims are still in the tree.
+    fn end_life(&mut self, space: u32, slot: u32, end: LeaseEnd) {
+        let lease = self.lease(slot);
+        let (granted, armed) = (Arc::clone(&lease.granted), lease.armed);
         if let Some(session) = self.session_of(slot) {
-            self.session_mut(session).leases.remove(&ended.token);
+            self.session_mut(session).leases.remove(&granted.token);
         }
-        let lease = self.leases.remove(slot as usize);
-        if lease.armed != UNARMED {
-            self.deadlines.disarm(lease.armed, Due::Lease(slot));
+        if armed != UNARMED {
+            self.deadlines.disarm(armed, Due::Lease(slot));
         }
-        self.unindex_lease(slot, &lease.granted);
-        self.space_mut(space).bytes -= lease.granted.bytes();
-        self.let_go(lease.resource, slot, lease.granted.token);
-        self.drop_space_if_idle(space);
+        self.durable_timers -= u64::from(granted.hold_end().is_some());
+        self.yields.remove(&granted.token);
+        self.unindex_lease(slot, &granted);
+        self.unindex_actor(space, slot, &granted);
+        let totals = &mut self.space_mut(space).totals;
+        match end {
+            LeaseEnd::Released | LeaseEnd::Transferred => totals.released += 1,
+            LeaseEnd::Expired | LeaseEnd::Forced | LeaseEnd::MaxHold => totals.lost += 1,
+        }
+    }
+
+    fn absorb_close(&mut self, now: Ms, closed: &Arc<LeaseClosed>) {
+        let granted = &closed.granted;
+        self.pass_time(now, granted.granted_at);
+        self.remember_end(now, &closed.ended);
+        if self.closed.contains_key(&granted.token) {
+            return;
+        }
+        let space = self.ensure_space(&granted.namespace);
+        let slot = match self.space_mut(space).leases.remove(&granted.token) {
+            Some(slot) => {
+                self.end_life(space, slot, closed.ended.end);
+                slot
+            }
+            None => self.insert_lease(space, granted),
+        };
+        self.closed.insert(granted.token, Closed { lease: slot, closed: Arc::clone(closed) });
+        self.space_mut(space).closed += 1;
+        self.durable_timers += 1;
+        let at = self.volatile(closed.until);
+        self.deadlines.arm(at, Due::Lease(slot));
+        let lease = self.lease_mut(slot);
+        lease.renewed = CLOSED;
+        lease.armed = at;
+    }
+
+    fn absorb_reopening(&mut self, token: Token) {
+        let Some(Closed { lease: slot, .. }) = self.closed.remove(&token) else { return };
+        let (space, armed) = (self.lease(slot).space, self.lease(slot).armed);
+        self.deadlines.disarm(armed, Due::Lease(slot));
+        self.durable_timers -= 1;
+        self.space_mut(space).closed -= 1;
+        self.remove_lease(slot);
     }
 
     fn unindex_lease(&mut self, slot: u32, granted: &LeaseGranted) {
@@ -159,33 +256,6 @@ impl State {
         if let Some(mark) = granted.request {
             let known = self.lease_requests.remove(self.hasher.hash(&mark.id), |at| *at == slot);
             assert!(known.is_some(), "every lease is found by its request");
-        }
-    }
-
-    fn let_go(&mut self, resource: u32, slot: u32, token: Token) {
-        let it = self.resource_mut(resource);
-        if matches!(it.holders(), Holders::Many(_)) {
-            let sharers = &mut it.crowd().sharers;
-            assert!(sharers.remove(&(token, slot)), "a lease holds its resource");
-            if sharers.len() == 1 {
-                let (_, last) = sharers.pop_first().expect("one is left");
-                it.holder = last;
-            }
-        } else {
-            assert!(it.holder == slot, "a lease holds its resource");
-            it.holder = NOWHERE;
-        }
-        it.tidy();
-        self.unsettle(resource);
-        self.drop_resource_if_idle(resource);
-    }
-
-    /// Puts a resource on the list of those to settle, if anyone attached waits for it.
-    pub(crate) fn unsettle(&mut self, resource: u32) {
-        let Some(crowd) = self.resource_mut(resource).crowd.as_deref_mut() else { return };
-        if !crowd.queue.attached.is_empty() && !crowd.unsettled {
-            crowd.unsettled = true;
-            self.unsettled.push_back(resource);
         }
     }
 
@@ -344,9 +414,11 @@ impl State {
         let space = Space {
             name: namespace.clone(),
             leases: BTreeMap::new(),
-            waiters: 0,
+            closed: 0,
+            waiters: BTreeMap::new(),
             sessions: 0,
             bytes: 0,
+            totals: Totals::default(),
         };
         let slot = slot_of(self.spaces.insert(space));
         self.space_names.insert(namespace.clone(), slot);
@@ -355,37 +427,15 @@ impl State {
 
     pub(crate) fn drop_space_if_idle(&mut self, slot: u32) {
         let space = self.space(slot);
-        if space.leases.is_empty() && space.waiters == 0 && space.sessions == 0 {
+        let is_idle = space.leases.is_empty()
+            && space.waiters.is_empty()
+            && space.closed == 0
+            && space.sessions == 0;
+        if is_idle {
             assert!(space.bytes == 0, "an empty namespace weighs nothing");
             let space = self.spaces.remove(slot as usize);
             self.space_names.remove(&space.name);
         }
-    }
-
-    pub(crate) fn ensure_resource(&mut self, space: u32, name: &ResourceName) -> u32 {
-        if let Some(slot) = self.find_resource(space, name) {
-            return slot;
-        }
-        let resource = Resource { name: name.clone(), space, holder: NOWHERE, crowd: None };
-        let slot = slot_of(self.resources.insert(resource));
-        let hash = self.resource_hash(space, name);
-        let (resources, hasher) = (&self.resources, &self.hasher);
-        self.resource_names.insert(hash, slot, |at| {
-            let known = resources.get(*at as usize).expect("slots of resources are kept true");
-            hasher.hash(&(known.space, known.name.as_str()))
-        });
-        slot
-    }
-
-    pub(crate) fn drop_resource_if_idle(&mut self, slot: u32) {
-        let resource = self.resource(slot);
-        if resource.is_held() || resource.crowd.is_some() {
-            return;
-        }
-        let hash = self.resource_hash(resource.space, &resource.name);
-        let known = self.resource_names.remove(hash, |at| *at == slot);
-        assert!(known.is_some(), "every resource is found by its name");
-        self.resources.remove(slot as usize);
     }
 }
 
@@ -395,9 +445,18 @@ pub(crate) fn slot_of(index: usize) -> u32 {
 }
 
 /// What a lease, or a waiter for one, counts against its namespace's bytes.
-fn weight(resource: &ResourceName, holder: &Holder) -> u64 {
-    const FIXED: usize = 256;
-    (FIXED + resource.as_str().len() + holder.as_str().len()) as u64
+fn weight<'a>(
+    claims: impl Iterator<Item = Claim<'a>>,
+    holder: &Holder,
+    terms: Option<&Terms>,
+) -> u64 {
+    const FIXED: usize = 192;
+    const CLAIM: usize = 64;
+    let names: usize = claims.map(|claim| CLAIM + claim.resource.as_str().len()).sum();
+    let terms = terms.map_or(0, |terms| {
+        64 + terms.labels.bytes() + terms.actor.as_ref().map_or(0, |actor| actor.as_str().len())
+    });
+    (FIXED + names + holder.as_str().len() + terms) as u64
 }
 
 /// What the fences of a waiter count beside that.
@@ -424,7 +483,7 @@ impl Waiter {
 
 impl LeaseGranted {
     pub(crate) fn bytes(&self) -> u64 {
-        weight(&self.resource, &self.holder)
+        weight(self.claims(), &self.holder, self.terms())
     }
 }
 
@@ -437,6 +496,6 @@ impl SessionOpened {
 
 impl AcquireLease {
     pub(crate) fn bytes(&self) -> u64 {
-        weight(&self.target.resource, &self.holder)
+        weight(self.targets.claims(), &self.holder, self.terms.as_deref())
     }
 }

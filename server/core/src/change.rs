@@ -12,13 +12,14 @@
 //! | 70..=99 | queue |
 //! | 100..=129 | event |
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use crate::{
+    command::Terms,
     refusal::{LeaseEnd, SessionEnd},
     types::{
-        Holder, LeaseId, Mode, Namespace, RequestHash, RequestMark, ResourceName, Revision,
-        SessionId, SessionNumber, Target, Token, Ttl,
+        Actor, Claim, DurableMs, Holder, LeaseId, Mode, Namespace, Reach, RequestHash, RequestMark,
+        ResourceName, Revision, SessionId, SessionNumber, Target, Targets, Token, Ttl,
     },
 };
 
@@ -62,13 +63,33 @@ pub enum Change {
         /// When.
         revision: Revision,
     },
+    /// Tag 8: so far durable time has come. Durable; one row.
+    TimePassed {
+        /// Durable time.
+        at: DurableMs,
+        /// When.
+        revision: Revision,
+    },
     /// Tag 10: a lease is held. Durable; the whole row.
     LeaseGranted(Arc<LeaseGranted>),
     /// Tag 11: a lease is no more. Durable: the row goes. Replay memory: how it ended.
     LeaseEnded(Arc<LeaseEnded>),
+    /// Tag 12: a lease is no more, and keeps its resources closed for a while. Durable: the
+    /// whole row. Replay memory: how it ended.
+    LeaseClosed(Arc<LeaseClosed>),
+    /// Tag 13: the resources of a closed lease are open again. Durable: the row goes.
+    LeaseReopened {
+        /// Where.
+        namespace: Namespace,
+        /// The token the lease had.
+        token: Token,
+        /// When.
+        revision: Revision,
+    },
 }
 
-/// A lease, as it is kept.
+/// A lease, as it is kept. A million of these are, so what nearly all have is flat and small, and
+/// what few have is kept apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseGranted {
     /// Where.
@@ -79,10 +100,12 @@ pub struct LeaseGranted {
     pub token: Token,
     /// Who holds it.
     pub holder: Holder,
-    /// What it is for.
-    pub resource: ResourceName,
-    /// How it shares that. (Flat, as a million of these are kept.)
-    pub mode: Mode,
+    /// When it was granted.
+    pub granted_at: DurableMs,
+    /// What it is for, first of all.
+    resource: ResourceName,
+    form: Form,
+    rare: Option<Box<Rare>>,
     /// How long it lasts without renewal: its own, or its session's.
     pub ttl: Ttl,
     /// The session that asked for it; `None`: it was asked for without one.
@@ -91,6 +114,63 @@ pub struct LeaseGranted {
     pub is_bound: bool,
     /// The request that asked for it.
     pub request: Option<RequestMark>,
+}
+
+/// How the only target of a lease shares its resource, and how far down it reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Exclusive,
+    Shared,
+    ExclusiveSubtree,
+    SharedSubtree,
+    /// The targets are kept apart.
+    Rare,
+}
+
+/// What few leases have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rare {
+    /// All targets; `None`: there is one, whose form says all.
+    targets: Option<Targets>,
+    terms: Option<Box<Terms>>,
+}
+
+/// What a lease is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewLease {
+    /// Where.
+    pub namespace: Namespace,
+    /// Its id.
+    pub lease_id: LeaseId,
+    /// Its token and the revision of its grant.
+    pub token: Token,
+    /// Who holds it.
+    pub holder: Holder,
+    /// When it was granted.
+    pub granted_at: DurableMs,
+    /// What it is for.
+    pub targets: Targets,
+    /// What few have.
+    pub terms: Option<Box<Terms>>,
+    /// How long it lasts without renewal: its own, or its session's.
+    pub ttl: Ttl,
+    /// The session that asked for it.
+    pub session: Option<SessionNumber>,
+    /// It lives with that session.
+    pub is_bound: bool,
+    /// The request that asked for it.
+    pub request: Option<RequestMark>,
+}
+
+/// A lease that has ended and keeps its resources closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseClosed {
+    /// What it was.
+    pub granted: Arc<LeaseGranted>,
+    /// Its end.
+    pub ended: Arc<LeaseEnded>,
+    /// Until when its resources are closed.
+    pub until: DurableMs,
 }
 
 /// A session, as it is kept.
@@ -180,6 +260,13 @@ pub enum Effect {
     },
     /// A transaction; the effects of its operations.
     Transacted(Vec<Effect>),
+    /// It gave a lease to another holder.
+    Transferred {
+        /// The new lease.
+        lease_id: LeaseId,
+        /// Its token.
+        token: Token,
+    },
     /// It acquired a lease within a transaction.
     Acquired {
         /// The lease.
@@ -199,6 +286,8 @@ pub enum Effect {
 /// The key of a durable row: one per thing that is kept.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RowKey {
+    /// How far durable time has come; one row.
+    Clock,
     /// A session. Before what is taken under it.
     Session(Namespace, SessionNumber),
     /// A lease.
@@ -218,6 +307,17 @@ pub enum Trace {
     None,
 }
 
+impl Trace {
+    /// The row it is about.
+    #[must_use]
+    pub const fn key(&self) -> Option<&RowKey> {
+        match self {
+            Self::Created(key) | Self::Written(key) | Self::Removed(key) => Some(key),
+            Self::None => None,
+        }
+    }
+}
+
 /// The changes of one command: they become visible together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transaction {
@@ -230,10 +330,128 @@ pub struct Transaction {
 // === impl LeaseGranted ===
 
 impl LeaseGranted {
-    /// What the lease is for, as it was asked.
+    /// A lease.
     #[must_use]
-    pub fn target(&self) -> Target {
-        Target { resource: self.resource.clone(), mode: self.mode }
+    pub fn new(new: NewLease) -> Self {
+        let (resource, form) = match new.targets.as_slice() {
+            [only] => (only.resource.clone(), Form::of(only)),
+            _ => (new.targets.first().resource.clone(), Form::Rare),
+        };
+        let targets = (form == Form::Rare).then_some(new.targets);
+        let terms = new.terms.filter(|terms| **terms != Terms::default());
+        let is_rare = targets.is_some() || terms.is_some();
+        Self {
+            namespace: new.namespace,
+            lease_id: new.lease_id,
+            token: new.token,
+            holder: new.holder,
+            granted_at: new.granted_at,
+            resource,
+            form,
+            rare: is_rare.then(|| Box::new(Rare { targets, terms })),
+            ttl: new.ttl,
+            session: new.session,
+            is_bound: new.is_bound,
+            request: new.request,
+        }
+    }
+
+    /// What it claims.
+    pub fn claims(&self) -> impl ExactSizeIterator<Item = Claim<'_>> {
+        let many = self.many();
+        let count = many.map_or(1, <[Target]>::len);
+        (0..count).map(move |index| match many.and_then(|many| many.get(index)) {
+            Some(target) => target.claim(),
+            None => {
+                Claim { resource: &self.resource, mode: self.form.mode(), reach: self.form.reach() }
+            }
+        })
+    }
+
+    /// Its only claim, unless it has several.
+    pub(crate) fn only_claim(&self) -> Option<Claim<'_>> {
+        let mut claims = self.claims();
+        claims.next().filter(|_| claims.len() == 0)
+    }
+
+    /// The first resource it is for.
+    #[must_use]
+    pub const fn resource(&self) -> &ResourceName {
+        &self.resource
+    }
+
+    /// What it is for, as it was asked.
+    #[must_use]
+    pub fn targets(&self) -> Targets {
+        match self.rare.as_deref().and_then(|rare| rare.targets.as_ref()) {
+            Some(targets) => targets.clone(),
+            None => Targets::one(Target {
+                resource: self.resource.clone(),
+                mode: self.form.mode(),
+                reach: self.form.reach(),
+            }),
+        }
+    }
+
+    /// What few leases have.
+    #[must_use]
+    pub fn terms(&self) -> Option<&Terms> {
+        self.rare.as_deref()?.terms.as_deref()
+    }
+
+    /// The actor that holds it.
+    #[must_use]
+    pub fn actor(&self) -> Option<&Actor> {
+        self.terms()?.actor.as_ref()
+    }
+
+    /// Until when it may be held at most.
+    #[must_use]
+    pub fn hold_end(&self) -> Option<DurableMs> {
+        let max_hold = self.terms()?.max_hold?;
+        Some(self.granted_at.plus(max_hold.ms()))
+    }
+
+    fn weight(&self) -> usize {
+        let names: usize = self.claims().map(|claim| 32 + claim.resource.as_str().len()).sum();
+        let terms = self.terms().map_or(0, |terms| {
+            let actor = terms.actor.as_ref().map_or(0, |actor| actor.as_str().len());
+            let labels: usize = terms.labels.iter().map(|(k, v)| 16 + k.len() + v.len()).sum();
+            64 + actor + labels
+        });
+        160 + self.namespace.as_str().len() + self.holder.as_str().len() + names + terms
+    }
+
+    fn many(&self) -> Option<&[Target]> {
+        Some(self.rare.as_deref()?.targets.as_ref()?.as_slice())
+    }
+}
+
+// === impl Form ===
+
+impl Form {
+    const fn of(target: &Target) -> Self {
+        match (target.mode, target.reach) {
+            (Mode::Exclusive, Reach::Exact) => Self::Exclusive,
+            (Mode::Shared, Reach::Exact) => Self::Shared,
+            (Mode::Exclusive, Reach::Subtree) => Self::ExclusiveSubtree,
+            (Mode::Shared, Reach::Subtree) => Self::SharedSubtree,
+            (Mode::Permits(_), _) => Self::Rare,
+        }
+    }
+
+    const fn mode(self) -> Mode {
+        match self {
+            Self::Shared | Self::SharedSubtree => Mode::Shared,
+            Self::Exclusive | Self::ExclusiveSubtree | Self::Rare => Mode::Exclusive,
+        }
+    }
+
+    const fn reach(self) -> Reach {
+        match self {
+            Self::ExclusiveSubtree | Self::SharedSubtree => Reach::Subtree,
+            Self::Exclusive | Self::Shared | Self::Rare => Reach::Exact,
+        }
     }
 }
 
@@ -263,8 +481,11 @@ impl Change {
             Self::SessionEnded(_) => 5,
             Self::SessionSwept { .. } => 6,
             Self::SessionFloored { .. } => 7,
+            Self::TimePassed { .. } => 8,
             Self::LeaseGranted(_) => 10,
             Self::LeaseEnded(_) => 11,
+            Self::LeaseClosed(_) => 12,
+            Self::LeaseReopened { .. } => 13,
         }
     }
 
@@ -275,7 +496,10 @@ impl Change {
             Self::Started { revision }
             | Self::RequestAbandoned { revision, .. }
             | Self::SessionSwept { revision, .. }
-            | Self::SessionFloored { revision, .. } => *revision,
+            | Self::SessionFloored { revision, .. }
+            | Self::TimePassed { revision, .. }
+            | Self::LeaseReopened { revision, .. } => *revision,
+            Self::LeaseClosed(closed) => closed.ended.revision,
             Self::SessionOpened(opened) => opened.number.revision(),
             Self::SessionEnded(ended) => ended.revision,
             Self::RequestRemembered(remembered) => remembered.revision,
@@ -303,6 +527,14 @@ impl Change {
             Self::LeaseEnded(ended) => {
                 Trace::Removed(RowKey::Lease(ended.namespace.clone(), ended.token))
             }
+            Self::LeaseClosed(closed) => {
+                let granted = &closed.granted;
+                Trace::Written(RowKey::Lease(granted.namespace.clone(), granted.token))
+            }
+            Self::LeaseReopened { namespace, token, .. } => {
+                Trace::Removed(RowKey::Lease(namespace.clone(), *token))
+            }
+            Self::TimePassed { .. } => Trace::Written(RowKey::Clock),
         }
     }
 
@@ -310,19 +542,20 @@ impl Change {
     #[must_use]
     pub fn weight(&self) -> usize {
         match self {
-            Self::Started { .. } | Self::RequestAbandoned { .. } | Self::SessionFloored { .. } => {
-                48
-            }
+            Self::Started { .. }
+            | Self::RequestAbandoned { .. }
+            | Self::SessionFloored { .. }
+            | Self::TimePassed { .. } => 48,
             Self::RequestRemembered(remembered) => 96 + remembered.effect.weight(),
             Self::SessionOpened(opened) => opened.weight(),
             Self::SessionEnded(ended) => 32 + ended.opened.weight(),
             Self::SessionSwept { namespace, .. } => 48 + namespace.as_str().len(),
-            Self::LeaseGranted(granted) => {
-                176 + granted.namespace.as_str().len()
-                    + granted.resource.as_str().len()
-                    + granted.holder.as_str().len()
-            }
+            Self::LeaseGranted(granted) => granted.weight(),
             Self::LeaseEnded(ended) => 208 + ended.namespace.as_str().len(),
+            Self::LeaseClosed(closed) => {
+                240 + closed.granted.weight() + closed.ended.namespace.as_str().len()
+            }
+            Self::LeaseReopened { namespace, .. } => 48 + namespace.as_str().len(),
         }
     }
 }
@@ -335,7 +568,7 @@ impl Effect {
             Self::Released | Self::LeaseEnded { .. } => 32,
             Self::ForceReleased { holder } => 16 + holder.as_str().len(),
             Self::Transacted(effects) => 16 + effects.iter().map(Self::weight).sum::<usize>(),
-            Self::Acquired { .. } => 48,
+            Self::Acquired { .. } | Self::Transferred { .. } => 48,
         }
     }
 }

@@ -5,8 +5,8 @@ use alloc::boxed::Box;
 use crate::{
     fence::Fence,
     types::{
-        CallId, Holder, LeaseId, Namespace, Priority, RequestHash, RequestMark, ResourceName,
-        SessionId, Target, Token, Ttl,
+        Actor, CallId, Holder, Labels, LeaseId, LockDelay, MaxHold, Namespace, Priority,
+        RequestHash, RequestMark, ResourceName, SessionId, Targets, Token, Ttl, Words,
     },
 };
 
@@ -66,6 +66,8 @@ pub enum Command {
         after: u64,
         /// At most so many, 1..=[`crate::limits::PAGE_MAX`].
         count: usize,
+        /// Which of them.
+        filter: Box<LeaseFilter>,
     },
     /// Is a token current?
     CheckLease {
@@ -81,6 +83,21 @@ pub enum Command {
         /// The lease's token.
         token: Token,
     },
+    /// Give a lease to another holder.
+    TransferLease(Box<TransferLease>),
+    /// Ask those who hold a resource to give it up.
+    RequestLeaseYield(Box<RequestLeaseYield>),
+    /// Answer requests to yield.
+    AnswerLeaseYield(Box<AnswerLeaseYield>),
+    /// List waiters in the order in which they were queued.
+    ListLeaseWaiters {
+        /// Only those queued under this number or later; 0: from the first.
+        after: u64,
+        /// At most so many, 1..=[`crate::limits::WAITERS_PAGE_MAX`].
+        count: usize,
+    },
+    /// Count what is in the namespace.
+    GetLeaseStats,
     /// Open a session.
     OpenSession(OpenSession),
     /// Make the call's stream the session's: an older one is superseded. The call is the
@@ -123,7 +140,7 @@ pub struct AcquireLease {
     /// Who asks.
     pub holder: Holder,
     /// For what.
-    pub target: Target,
+    pub targets: Targets,
     /// How long it lasts.
     pub lifetime: Lifetime,
     /// How long this call may wait, 0..=[`crate::limits::WAIT_MS_MAX`].
@@ -132,6 +149,81 @@ pub struct AcquireLease {
     pub keep_ms: u64,
     /// Higher goes first.
     pub priority: Priority,
+    /// What few ask for; `None`: nothing of it.
+    pub terms: Option<Box<Terms>>,
+}
+
+/// What few leases are asked for with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// The thread of control that asks.
+    pub actor: Option<Actor>,
+    /// For people and lists.
+    pub labels: Labels,
+    /// How long it may be held at most.
+    pub max_hold: Option<MaxHold>,
+    /// How long its resources stay closed after an involuntary end.
+    pub lock_delay: Option<LockDelay>,
+}
+
+/// Which leases to list: those that fit all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeaseFilter {
+    /// Of this holder.
+    pub holder: Option<Holder>,
+    /// With a target of this name or below it.
+    pub within: Option<ResourceName>,
+    /// With all of these labels.
+    pub labels: Labels,
+}
+
+/// Gives a lease to another holder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransferLease {
+    /// Which.
+    pub lease: LeaseRef,
+    /// The id the new lease will have; random, drawn at the edge.
+    pub new_id: LeaseId,
+    /// Who gets it.
+    pub to: Holder,
+    /// The actor who gets it.
+    pub to_actor: Option<Actor>,
+    /// How long the new lease lasts; `None`: as long as the old one did.
+    pub ttl: Option<Ttl>,
+}
+
+/// Asks holders to yield.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestLeaseYield {
+    /// What is wanted.
+    pub resource: ResourceName,
+    /// Only from the holder with this token; `None`: from all in the way.
+    pub token: Option<Token>,
+    /// Who asks.
+    pub from: Holder,
+    /// Why.
+    pub reason: Words,
+}
+
+/// Answers requests to yield.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerLeaseYield {
+    /// Whose.
+    pub lease: LeaseRef,
+    /// Which; `None`: all.
+    pub number: Option<u64>,
+    /// What.
+    pub answer: YieldAnswer,
+}
+
+/// What a holder says to a request to yield.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct YieldAnswer {
+    /// In how many milliseconds it will give the lease up, at most
+    /// [`crate::limits::YIELD_WITHIN_MS_MAX`]; `None`: it won't.
+    pub within_ms: Option<u64>,
+    /// In words.
+    pub message: Words,
 }
 
 /// How long a lease lasts.

@@ -9,7 +9,7 @@ use crate::{
     overlay::View,
     refusal::{Cap, Refusal, StaleFence},
     reply::Reply,
-    types::{CallId, Revision},
+    types::{CallId, Revision, Token},
 };
 
 /// What a decision comes to. Nothing of it has happened yet.
@@ -54,6 +54,7 @@ pub(crate) type Outcome = Result<Option<Reply>, Refusal>;
 pub(crate) struct Draft {
     pub(crate) decision: Decision,
     last: Revision,
+    weight: usize,
 }
 
 // === impl Decision ===
@@ -83,7 +84,7 @@ impl Answer {
 
 impl Draft {
     pub(crate) fn new(last: Revision) -> Self {
-        Self { decision: Decision::default(), last }
+        Self { decision: Decision::default(), last, weight: 0 }
     }
 
     /// Takes the next revision, for a change that people can name.
@@ -99,7 +100,31 @@ impl Draft {
 
     pub(crate) fn change(&mut self, change: Change) {
         assert!(change.revision() <= self.last, "a change takes its revision from the draft");
+        self.weight += change.weight();
         self.decision.changes.push(change);
+    }
+
+    /// It ends this lease.
+    pub(crate) fn has_ended(&self, token: Token) -> bool {
+        self.decision.changes.iter().any(|change| match change {
+            Change::LeaseEnded(ended) => ended.token == token,
+            Change::LeaseClosed(closed) => closed.granted.token == token,
+            Change::Started { .. }
+            | Change::RequestRemembered(_)
+            | Change::RequestAbandoned { .. }
+            | Change::SessionOpened(_)
+            | Change::SessionEnded(_)
+            | Change::SessionSwept { .. }
+            | Change::SessionFloored { .. }
+            | Change::TimePassed { .. }
+            | Change::LeaseGranted(_)
+            | Change::LeaseReopened { .. } => false,
+        })
+    }
+
+    /// Bytes of the changes so far, at most.
+    pub(crate) const fn weight(&self) -> usize {
+        self.weight
     }
 
     pub(crate) fn motion(&mut self, motion: Motion) {

@@ -6,7 +6,8 @@ use alloc::{sync::Arc, vec::Vec};
 use crate::{change::Change, machine::Machine};
 
 impl Machine {
-    /// One post-image per durable row: sessions, then leases, each by namespace and number.
+    /// One post-image per durable row: durable time, sessions, then leases, each by namespace and
+    /// number.
     #[must_use]
     pub fn rows(&self) -> Vec<Change> {
         let state = self.state();
@@ -21,10 +22,13 @@ impl Machine {
             None => Change::SessionOpened(Arc::clone(&session.opened)),
             Some(ended) => Change::SessionEnded(Arc::clone(ended)),
         });
-        let spaces = state.space_names.values().map(|slot| state.space(*slot));
-        let leases = spaces
-            .flat_map(|space| space.leases.values())
-            .map(|slot| Change::LeaseGranted(Arc::clone(&state.lease(*slot).granted)));
-        sessions.chain(leases).collect()
+        let live = state.space_names.values().flat_map(|slot| state.space(*slot).leases.values());
+        let live = live.map(|slot| Change::LeaseGranted(Arc::clone(&state.lease(*slot).granted)));
+        let closed = state.closed.values();
+        let closed = closed.map(|known| Change::LeaseClosed(Arc::clone(&known.closed)));
+        let mut leases: Vec<_> = live.chain(closed).map(|row| (row.trace(), row)).collect();
+        leases.sort_by(|(a, _), (b, _)| a.key().cmp(&b.key()));
+        let clock = state.clock_row.map(|(at, revision)| Change::TimePassed { at, revision });
+        clock.into_iter().chain(sessions).chain(leases.into_iter().map(|(_, row)| row)).collect()
     }
 }

@@ -32,3 +32,4 @@ mod lease;
 mod overlay;
 mod shift;
 mod transact;
+mod tree;

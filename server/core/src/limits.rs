@@ -17,19 +17,51 @@ pub const REQUEST_ID_CHARS_MAX: usize = 128;
 /// Fences of one operation.
 pub const FENCES_MAX: usize = 16;
 /// Targets of one lease.
-pub const TARGETS_MAX: usize = 1;
+pub const TARGETS_MAX: usize = 128;
+/// Bytes of the names of all targets of one lease.
+pub const TARGETS_BYTES_MAX: usize = 16 * 1024;
+/// Permits of one resource.
+pub const PERMITS_MAX: u32 = 1_000_000;
+/// Bytes of an actor.
+pub const ACTOR_BYTES_MAX: usize = 256;
+/// Labels of one lease.
+pub const LABELS_MAX: usize = 16;
+/// Characters of a label's key.
+pub const LABEL_KEY_CHARS_MAX: usize = 64;
+/// Characters of a label's value.
+pub const LABEL_CHARS_MAX: usize = 256;
+/// Bytes of all labels of one lease.
+pub const LABELS_BYTES_MAX: usize = 2_048;
+/// Characters of a reason to yield, or of an answer.
+pub const WORDS_CHARS_MAX: usize = 256;
+/// Requests to yield that one lease keeps.
+pub const YIELDS_MAX: usize = 8;
 /// Leases of one renewal.
 pub const RENEWALS_MAX: usize = 1_000;
 /// Leases of one page.
 pub const PAGE_MAX: usize = 1_000;
 /// Leases of one page when the caller doesn't say.
 pub const PAGE_DEFAULT: usize = 100;
+/// Leases looked at for one page of a list.
+pub const LIST_SCAN_MAX: usize = 10_000;
+/// Waiters of one page.
+pub const WAITERS_PAGE_MAX: usize = 100;
+/// Waiters of one page when the caller doesn't say.
+pub const WAITERS_PAGE_DEFAULT: usize = 50;
 /// Operations of one transaction.
 pub const OPERATIONS_MAX: usize = 256;
 /// Holders told in a refusal.
 pub const HOLDERS_TOLD_MAX: usize = 8;
-/// Holders shown for one resource.
+/// Earlier waiters told in a refusal.
+pub const WAITERS_TOLD_MAX: usize = 4;
+/// Holders shown for one resource; leases of dead sessions that one grant ends.
 pub const HOLDERS_SHOWN_MAX: usize = 64;
+/// Waiters shown for one resource.
+pub const WAITERS_SHOWN_MAX: usize = 16;
+/// Steps of a cycle told in a refusal.
+pub const CYCLE_TOLD_MAX: usize = 8;
+/// Steps of the search for a deadlock, after which a wait is refused.
+pub const DEADLOCK_STEPS_MAX: usize = 100_000;
 /// Calls attached to one waiter.
 pub const ATTACHED_MAX: usize = 16;
 /// Greatest number of a session's operation.
@@ -48,6 +80,16 @@ pub const TTL_MS_MIN: u64 = 1_000;
 pub const TTL_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 /// Ttl of a lease when the caller doesn't say.
 pub const TTL_MS_DEFAULT: u64 = 30_000;
+/// Shortest longest hold of a lease.
+pub const MAX_HOLD_MS_MIN: u64 = 1_000;
+/// Longest longest hold of a lease.
+pub const MAX_HOLD_MS_MAX: u64 = 365 * 24 * 60 * 60 * 1_000;
+/// Longest lock delay.
+pub const LOCK_DELAY_MS_MAX: u64 = 60 * 60 * 1_000;
+/// Longest time to an announced yield.
+pub const YIELD_WITHIN_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+/// Durable time is logged at least this often while something is counted on it.
+pub const CLOCK_LOG_MS: u64 = 5_000;
 /// Longest wait of one call.
 pub const WAIT_MS_MAX: u64 = 50_000;
 /// Longest time a detached waiter keeps its place.
@@ -64,6 +106,11 @@ pub const FORGOTTEN_AGE_MS: u64 = 30_000;
 
 /// Grants, expiries or ends carried out in one slice.
 pub const SLICE_MAX: usize = 1_000;
+/// Bytes of the changes that one slice of granting to waiters makes, at most.
+pub const SETTLE_BYTES_MAX: usize = 128 << 10;
+/// Bytes of the changes after which a slice of expiries or ends goes no further; one more may come
+/// on top.
+pub const SLICE_BYTES_MAX: usize = 300_000;
 /// Sessions that run out in one slice, as each is larger than a lease's end.
 pub const SESSIONS_SLICE_MAX: usize = 100;
 /// Bytes said again in one slice before the log is freed; one more reply may come on top.

@@ -7,7 +7,7 @@ use crate::{
     command::{Command, Request},
     deadline::Due,
     decision::{After, Answer, Decision, Draft, NOBODY},
-    lease,
+    lease::{self, wait::Slice},
     limits::{self, Quotas},
     motion::Motion,
     overlay::View,
@@ -22,6 +22,15 @@ use crate::{
     transact,
     types::{CallId, Ms, Now, Revision},
 };
+
+/// A slice of granting to waiters.
+#[derive(Debug)]
+pub struct Settling {
+    /// What it comes to.
+    pub decision: Decision,
+    /// How many waiters were looked at.
+    pub examined: usize,
+}
 
 /// State and the laws that move it.
 pub struct Machine {
@@ -58,6 +67,7 @@ impl Machine {
         state.absorb(Ms(0), &Change::Started { revision });
         assert!(state.revision == revision, "the start entry is the newest of all");
         state.floors.record(Ms(0));
+        state.start_over();
         state.start_deadlines(Ms(0), revision);
         machine
     }
@@ -91,8 +101,8 @@ impl Machine {
                 lease::end::release(view, request, *lease, &mut draft).map(Some)
             }
             Command::GetLease(key) => lease::show::get(view, key).map(Some),
-            Command::ListLeases { after, count } => {
-                Ok(Some(lease::show::list(view, *after, *count)))
+            Command::ListLeases { after, count, filter } => {
+                Ok(Some(lease::show::list(view, *after, *count, filter)))
             }
             Command::CheckLease { resource, token } => {
                 Ok(Some(lease::show::check(view, resource, *token)))
@@ -100,6 +110,19 @@ impl Machine {
             Command::ForceReleaseLease { resource, token } => {
                 lease::end::force(view, request, resource, *token, &mut draft).map(Some)
             }
+            Command::TransferLease(transfer) => {
+                lease::transfer::decide(view, request, transfer, &mut draft).map(Some)
+            }
+            Command::RequestLeaseYield(asked) => {
+                lease::yields::request(view, asked, &mut draft).map(Some)
+            }
+            Command::AnswerLeaseYield(said) => {
+                lease::yields::answer(view, said, &mut draft).map(Some)
+            }
+            Command::ListLeaseWaiters { after, count } => {
+                Ok(Some(lease::show::waiters(view, *after, *count)))
+            }
+            Command::GetLeaseStats => Ok(Some(lease::show::stats(view))),
             Command::OpenSession(open) => session::open::open(view, open, &mut draft).map(Some),
             Command::AttachSession(id) => {
                 session::open::attach(view, *id, request.call, &mut draft).map(Some)
@@ -137,6 +160,9 @@ impl Machine {
         let due = || state.deadlines.due(now.ms).take(limits::SLICE_MAX).map(|(_, due)| due);
         let mut sessions = 0;
         for due in due() {
+            if draft.weight() > limits::SLICE_BYTES_MAX {
+                break;
+            }
             sessions += usize::from(matches!(due, Due::Session(_)));
             if sessions > limits::SESSIONS_SLICE_MAX {
                 break;
@@ -156,6 +182,11 @@ impl Machine {
                 }
             }
         }
+        if state.clock_due().is_some_and(|due| due <= now.ms) {
+            let at = state.durable_now(now.ms);
+            let revision = draft.shared_revision();
+            draft.change(Change::TimePassed { at, revision });
+        }
         let count = state.memory.due(now.ms, limits::SLICE_MAX);
         if count > 0 {
             draft.motion(Motion::Forgotten { count });
@@ -171,23 +202,23 @@ impl Machine {
         draft.decision
     }
 
-    /// Decides who can now be granted on the next resource that changed; `None`: all is
-    /// settled. At most `most` grants; the rest of a resource is decided when asked again.
+    /// Decides who can now be granted where something has changed; `None`: all is settled. At most
+    /// `most` waiters are looked at; the rest is decided when asked again.
     #[must_use]
-    pub fn decide_settle(&self, now: Now, most: usize) -> Option<Decision> {
-        let resource = self.state.unsettled.front()?;
+    pub fn decide_settle(&self, now: Now, most: usize) -> Option<Settling> {
+        let mark = self.state.unsettled.front()?;
         let mut draft = Draft::new(self.state.revision);
-        if lease::wait::settle(&self.state, now.ms, *resource, most, &mut draft) {
-            draft.motion(Motion::Settled);
-        }
-        Some(draft.decision)
+        draft.motion(Motion::Settled);
+        let mut slice = Slice::new(most);
+        lease::wait::settle(&self.state, now.ms, *mark, &mut slice, &mut draft);
+        Some(Settling { decision: draft.decision, examined: slice.examined })
     }
 
     /// Decides one slice of what ended sessions leave behind: at most `most` ends; `None`: they
     /// leave nothing.
     #[must_use]
-    pub fn decide_sweep(&self, most: usize) -> Option<Decision> {
-        session::end::sweep(&self.state, most).map(|draft| draft.decision)
+    pub fn decide_sweep(&self, now: Now, most: usize) -> Option<Decision> {
+        session::end::sweep(&self.state, now.ms, most).map(|draft| draft.decision)
     }
 
     /// Decides what has to be said again before the log up to and including `through` may go:
@@ -211,10 +242,16 @@ impl Machine {
 
     /// Makes a decision true. It must be the last one this machine made.
     pub fn take(&mut self, now: Now, decision: &Decision) {
+        // Where waiters were looked at is settled, unless what follows unsettles it again.
+        let is_settling = decision.motions.first() == Some(&Motion::Settled);
+        let (before, after) = decision.motions.split_at(usize::from(is_settling));
+        for motion in before {
+            self.state.shift(now.ms, motion);
+        }
         for change in &decision.changes {
             self.state.absorb(now.ms, change);
         }
-        for motion in &decision.motions {
+        for motion in after {
             self.state.shift(now.ms, motion);
         }
     }
@@ -233,7 +270,8 @@ impl Machine {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Ms> {
         let memory = self.state.memory.next_deadline();
-        self.state.deadlines.next().into_iter().chain(memory).min()
+        let clock = self.state.clock_due();
+        self.state.deadlines.next().into_iter().chain(memory).chain(clock).min()
     }
 
     /// True while some resource is to be settled.

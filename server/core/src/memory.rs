@@ -262,6 +262,7 @@ impl Past {
             Effect::Released
             | Effect::ForceReleased { .. }
             | Effect::Transacted(_)
+            | Effect::Transferred { .. }
             | Effect::Acquired { .. } => Self::Effect { command, effect: effect.clone() },
         }
     }
@@ -272,7 +273,10 @@ fn extra_bytes(past: &Past) -> u64 {
     match past {
         Past::LeaseEnded { .. } | Past::Abandoned => 0,
         Past::Effect { effect, .. } => match effect {
-            Effect::Released | Effect::Acquired { .. } | Effect::LeaseEnded { .. } => 0,
+            Effect::Released
+            | Effect::Acquired { .. }
+            | Effect::Transferred { .. }
+            | Effect::LeaseEnded { .. } => 0,
             Effect::ForceReleased { .. } | Effect::Transacted(_) => effect.weight() as u64,
         },
     }

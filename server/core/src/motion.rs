@@ -5,9 +5,9 @@
 use alloc::boxed::Box;
 
 use crate::{
-    command::AcquireLease,
+    command::{AcquireLease, YieldAnswer},
     fence::Fence,
-    types::{CallId, Ms, Namespace, RequestMark, SessionNumber},
+    types::{CallId, Holder, Ms, Namespace, RequestMark, SessionNumber, Token, Words},
 };
 
 /// One motion. `u32`s are slots in the state's slabs, true while the state is not changed.
@@ -32,8 +32,13 @@ pub enum Motion {
         /// The call.
         call: CallId,
     },
-    /// A waiter is no more.
+    /// A waiter is no more; those it kept waiting are looked at.
     WaiterDropped {
+        /// The waiter.
+        waiter: u32,
+    },
+    /// A waiter has its lease; that keeps waiting whom the waiter kept.
+    WaiterServed {
         /// The waiter.
         waiter: u32,
     },
@@ -97,8 +102,38 @@ pub enum Motion {
         /// At most.
         count: usize,
     },
-    /// Nothing is left to settle on a resource.
+    /// The first of those places where a waiter may be granted is looked at. Carried out before
+    /// the changes of the same decision, as these may mark it again.
     Settled,
+    /// What was looked at was too much for one slice.
+    SettledInPart {
+        /// From which waiter on it goes on: its priority,
+        priority: i8,
+        /// and its number.
+        seq: u64,
+        /// The node.
+        node: u32,
+        /// Those below the node; else those at it.
+        is_below: bool,
+    },
+    /// A holder is asked to yield; replaces what the same one had asked before.
+    YieldRequested {
+        /// The lease's token.
+        token: Token,
+        /// Who asks.
+        from: Holder,
+        /// Why.
+        reason: Words,
+    },
+    /// A holder has answered.
+    YieldAnswered {
+        /// The lease's token.
+        token: Token,
+        /// Which request; `None`: all.
+        number: Option<u64>,
+        /// What.
+        answer: YieldAnswer,
+    },
 }
 
 /// A new waiter.

@@ -3,16 +3,16 @@
 //!
 //! A single operation has no overlay and pays nothing for it.
 
-use alloc::{collections::BTreeMap, sync::Arc};
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
 
 use crate::{
     change::{Change, LeaseEnded, LeaseGranted},
     limits,
     memory::Ended,
     refusal::Refusal,
-    reply::{HolderInfo, LeaseInfo},
-    state::{Resource, State},
-    types::{LeaseId, Ms, Namespace, ResourceName, SessionId, Token},
+    state::State,
+    tree::Node,
+    types::{Claim, LeaseId, Ms, Namespace, Reach, ResourceName, SessionId, Token},
 };
 
 /// Decided but not absorbed: the changes of a transaction so far, by what they change.
@@ -20,6 +20,8 @@ use crate::{
 pub(crate) struct Overlay {
     granted: BTreeMap<Token, Arc<LeaseGranted>>,
     ended: BTreeMap<Token, Arc<LeaseEnded>>,
+    /// Of those that ended: what they leave closed.
+    closed: BTreeMap<Token, Arc<LeaseGranted>>,
     /// Leases of the state that are no more.
     leases_gone: u64,
     bytes_added: u64,
@@ -58,24 +60,33 @@ impl Overlay {
             | Change::SessionOpened(_)
             | Change::SessionEnded(_)
             | Change::SessionSwept { .. }
-            | Change::SessionFloored { .. } => {}
+            | Change::SessionFloored { .. }
+            | Change::TimePassed { .. }
+            | Change::LeaseReopened { .. } => {}
             Change::LeaseGranted(granted) => {
                 self.bytes_added += granted.bytes();
                 self.granted.insert(granted.token, Arc::clone(granted));
             }
-            Change::LeaseEnded(ended) => {
-                if let Some(granted) = self.granted.remove(&ended.token) {
-                    self.bytes_added -= granted.bytes();
-                } else if let Some(slot) = view.slot_of(ended.token)
-                    && !self.ended.contains_key(&ended.token)
-                {
-                    // One that a dead session left counts until it is ended.
-                    self.bytes_gone += view.state.lease(slot).granted.bytes();
-                    self.leases_gone += 1;
-                }
-                self.ended.insert(ended.token, Arc::clone(ended));
+            Change::LeaseEnded(ended) => self.lay_end(view, ended),
+            Change::LeaseClosed(closed) => {
+                self.lay_end(view, &closed.ended);
+                // Its resources stay closed: they are no more free than before.
+                self.closed.insert(closed.granted.token, Arc::clone(&closed.granted));
             }
         }
+    }
+
+    fn lay_end(&mut self, view: View<'_>, ended: &Arc<LeaseEnded>) {
+        if let Some(granted) = self.granted.remove(&ended.token) {
+            self.bytes_added -= granted.bytes();
+        } else if let Some(slot) = view.slot_of(ended.token)
+            && !self.ended.contains_key(&ended.token)
+        {
+            // One that a dead session left counts until it is ended.
+            self.bytes_gone += view.state.lease(slot).granted.bytes();
+            self.leases_gone += 1;
+        }
+        self.ended.insert(ended.token, Arc::clone(ended));
     }
 }
 
@@ -134,6 +145,24 @@ impl<'a> View<'a> {
         Some(Known { granted, remaining_ms, slot: Some(slot) })
     }
 
+    /// Some of what the state has may not count.
+    pub(crate) fn may_discount(self) -> bool {
+        self.overlay.is_some() || !self.state.ending.is_empty()
+    }
+
+    /// Leases of the state that earlier operations of the transaction have ended.
+    pub(crate) fn ended_slots(self) -> impl Iterator<Item = u32> {
+        let over = self.overlay.into_iter().flat_map(|over| over.ended.keys());
+        over.filter_map(move |token| self.slot_of(*token))
+    }
+
+    /// What earlier operations of the transaction claim: leases, and what they leave closed.
+    pub(crate) fn fresh_claims(self) -> impl Iterator<Item = Claim<'a>> {
+        let over = self.overlay.into_iter();
+        over.flat_map(|over| over.granted.values().chain(over.closed.values()))
+            .flat_map(|granted| granted.claims())
+    }
+
     /// Leases that exist only in the overlay, by token.
     fn fresh(self) -> impl Iterator<Item = Known<'a>> {
         self.overlay.into_iter().flat_map(|over| over.granted.values()).map(|granted| Known {
@@ -182,52 +211,73 @@ impl<'a> View<'a> {
         Some(Ended { token, end: ended.end.of_leases(), revision: ended.revision })
     }
 
-    /// The resource, if it is held or waited for in the state.
-    pub(crate) fn resource(self, name: &ResourceName) -> Option<&'a Resource> {
-        let slot = self.state.find_resource(self.space?, name)?;
-        Some(self.state.resource(slot))
+    /// Where a resource is, if it is held or waited for in the state.
+    pub(crate) fn node(self, name: &ResourceName) -> Option<&'a Node> {
+        let slot = self.state.find_node(self.space?, name)?;
+        Some(self.state.node(slot))
     }
 
-    /// Who holds a resource, oldest grant first.
-    pub(crate) fn holders(self, name: &ResourceName) -> impl Iterator<Item = Known<'a>> {
-        let base = self.resource(name).into_iter().flat_map(|it| it.holders().iter());
-        // What dead sessions have left is passed over, within bounds: a crowd of it goes in slices.
-        let base = base.take(limits::SLICE_MAX);
-        base.filter_map(move |slot| self.known(slot)).chain(self.fresh_on(name))
-    }
-
-    /// Leases of a resource that exist only in the overlay.
-    fn fresh_on(self, name: &ResourceName) -> impl Iterator<Item = Known<'a>> + use<'a> {
-        let name = name.clone();
-        self.fresh().filter(move |known| known.granted.resource == name)
-    }
-
-    /// The live lease on a resource that has this token; costs the same however many share.
+    /// The live lease with this token, if it is for the resource or a subtree it is in; costs the
+    /// same however many share.
     pub(crate) fn holder(self, name: &ResourceName, token: Token) -> Option<Known<'a>> {
-        self.lease_by_token(token).filter(|known| known.granted.resource == *name)
+        let covers = |known: &Known<'a>| known.granted.claims().any(|claim| claim.covers(name));
+        self.lease_by_token(token).filter(covers)
     }
 
-    /// Whoever was granted a resource last; costs the same however many share.
+    /// Who holds a resource, or a subtree it is in: oldest grant first, at most `most`.
+    pub(crate) fn holders(self, name: &ResourceName, most: usize) -> Vec<Known<'a>> {
+        let mut found = Vec::new();
+        for (slot, is_all) in self.walk(name) {
+            // What dead sessions have left is passed over, within bounds: a crowd of it goes in
+            // slices.
+            let holders = self.state.holders_at(slot, !is_all).take(limits::SLICE_MAX);
+            found.extend(holders.filter_map(|lease| self.known(lease)).take(most));
+        }
+        found.sort_unstable_by_key(|known| known.granted.token);
+        found.extend(self.fresh_on(name));
+        found.truncate(most);
+        found
+    }
+
+    /// Leases that exist only in the overlay and are for a resource, or a subtree it is in.
+    fn fresh_on(self, name: &ResourceName) -> impl Iterator<Item = Known<'a>> {
+        self.fresh().filter(move |known| known.granted.claims().any(|claim| claim.covers(name)))
+    }
+
+    /// The nodes of a path that there are; `true`: that is all of it.
+    fn walk(self, name: &ResourceName) -> impl Iterator<Item = (u32, bool)> {
+        let state = self.state;
+        self.space.into_iter().flat_map(move |space| state.walk(space, name.as_str()))
+    }
+
+    /// Whoever was granted a resource last, or a subtree it is in; costs the same however many
+    /// share.
     pub(crate) fn newest_holder(self, name: &ResourceName) -> Option<Known<'a>> {
-        let base = self.resource(name).into_iter().flat_map(|it| it.holders().iter().rev());
+        let newest = |(slot, is_all): (u32, bool)| {
+            let holders = self.state.holders_at(slot, !is_all).rev().take(limits::SLICE_MAX);
+            holders.filter_map(|lease| self.known(lease)).next()
+        };
         let fresh = self.fresh_on(name).last();
-        fresh.or_else(|| base.take(limits::SLICE_MAX).filter_map(|slot| self.known(slot)).next())
+        fresh.or_else(|| self.walk(name).filter_map(newest).max_by_key(|known| known.granted.token))
     }
 
-    /// How many hold a resource.
+    /// How many hold a resource, or a subtree it is in.
     pub(crate) fn holder_count(self, name: &ResourceName) -> usize {
-        match self.overlay {
-            None => match self.resource(name).map_or(0, |it| it.holders().len()) {
-                many if many > limits::HOLDERS_SHOWN_MAX => many,
-                _ => self.holders(name).count(),
-            },
-            Some(_) => self.holders(name).count(),
+        let crowd = |(slot, is_all)| {
+            if is_all { self.state.node(slot).holder_count() } else { 0 }
+        };
+        match self.walk(name).map(crowd).max() {
+            Some(many) if many > limits::HOLDERS_SHOWN_MAX => many,
+            Some(_) | None => self.holders(name, limits::SLICE_MAX).len(),
         }
     }
 
     /// Live leases of the namespace.
     pub(crate) fn lease_count(self) -> u64 {
-        let base = self.space.map_or(0, |space| self.state.space(space).leases.len() as u64);
+        let base = self.space.map_or(0, |space| {
+            let space = self.state.space(space);
+            space.leases.len() as u64 + space.closed
+        });
         match self.overlay {
             None => base,
             Some(over) => base + over.granted.len() as u64 - over.leases_gone,
@@ -236,7 +286,7 @@ impl<'a> View<'a> {
 
     /// Waiters of the namespace.
     pub(crate) fn waiter_count(self) -> u64 {
-        self.space.map_or(0, |space| self.state.space(space).waiters)
+        self.space.map_or(0, |space| self.state.space(space).waiters.len() as u64)
     }
 
     /// Bytes counted against the namespace.
@@ -249,25 +299,22 @@ impl<'a> View<'a> {
     }
 }
 
-// === impl Known ===
-
-impl Known<'_> {
-    pub(crate) fn holder_info(self) -> HolderInfo {
-        HolderInfo {
-            holder: self.granted.holder.clone(),
-            token: self.granted.token,
-            remaining_ms: self.remaining_ms,
-            mode: self.granted.mode,
-        }
-    }
-
-    pub(crate) fn lease_info(self) -> LeaseInfo {
-        LeaseInfo {
-            target: self.granted.target(),
-            holder: self.granted.holder.clone(),
-            token: self.granted.token,
-            ttl_ms: self.granted.ttl.ms(),
-            remaining_ms: self.remaining_ms,
-        }
+impl State {
+    /// Leases that hold a node, or of them only those that reach down, oldest grant first.
+    pub(crate) fn holders_at(
+        &self,
+        slot: u32,
+        only_subtrees: bool,
+    ) -> impl DoubleEndedIterator<Item = u32> {
+        let node = self.node(slot);
+        let sole = node.sole_holder().filter(|lease| {
+            let claim = self.lease(*lease).granted.only_claim();
+            !only_subtrees || claim.is_some_and(|claim| claim.reach == Reach::Subtree)
+        });
+        let crowd = node.crowd().into_iter().flat_map(|crowd| crowd.sharers.iter());
+        let sharers = crowd
+            .filter(move |(_, share)| !only_subtrees || share.reach == Reach::Subtree)
+            .map(|((_, lease), _)| *lease);
+        sole.into_iter().chain(sharers)
     }
 }

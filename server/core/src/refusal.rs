@@ -7,7 +7,7 @@ use alloc::{boxed::Box, vec::Vec};
 
 use crate::{
     reply::HolderInfo,
-    types::{Holder, ResourceName, Token},
+    types::{Actor, Holder, ResourceName, Token},
 };
 
 /// Why a command had no effect.
@@ -41,6 +41,17 @@ pub enum Refusal {
     Held(Box<Held>),
     /// The wait ended, the place is kept.
     StillWaiting(Box<Held>),
+    /// To wait would close a cycle.
+    Deadlock(Box<Deadlock>),
+    /// The resource has another number of permits.
+    LimitMismatch {
+        /// Which.
+        resource: ResourceName,
+        /// How many it has.
+        limit: u32,
+        /// How many were said.
+        asked: u32,
+    },
     /// A cap is reached.
     Quota {
         /// Which.
@@ -68,6 +79,10 @@ pub enum LeaseEnd {
     Expired,
     /// An administrator took it away.
     Forced,
+    /// Its holder gave it to another.
+    Transferred,
+    /// It was held for as long as it might be.
+    MaxHold,
 }
 
 /// How a session came to an end.
@@ -97,7 +112,8 @@ pub struct StaleFence {
 pub struct Held {
     /// The resource.
     pub resource: ResourceName,
-    /// Holders, oldest first, at most [`crate::limits::HOLDERS_TOLD_MAX`].
+    /// Those who hold it, or something above or below it that clashes, oldest first, at most
+    /// [`crate::limits::HOLDERS_TOLD_MAX`].
     pub holders: Vec<HolderInfo>,
     /// How many there are in all.
     pub holder_count: u32,
@@ -105,6 +121,74 @@ pub struct Held {
     pub queue_position: u32,
     /// How long this call waited.
     pub waited_ms: u64,
+    /// Those of the earlier waiters that are in the way, in their order, at most
+    /// [`crate::limits::WAITERS_TOLD_MAX`].
+    pub waiters: Vec<HeldWaiter>,
+    /// The resource is closed for so many milliseconds; 0: it is not.
+    pub closed_ms: u64,
+    /// Permits in use.
+    pub permits_used: u32,
+    /// Permits that earlier waiters ask for.
+    pub permits_wanted: u32,
+    /// How many of the resources asked for are not to be had.
+    pub blocked_targets: u32,
+}
+
+/// One earlier waiter, as told to others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldWaiter {
+    /// Who.
+    pub holder: Holder,
+    /// Its actor.
+    pub actor: Option<Actor>,
+    /// Its priority.
+    pub priority: i8,
+    /// How long it has been queued, milliseconds.
+    pub waited_ms: u64,
+    /// What it waits for, when that is not the resource asked about.
+    pub resource: Option<ResourceName>,
+}
+
+/// A cycle that a wait, or a transfer, would close.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deadlock {
+    /// From the caller's actor back to it, at most [`crate::limits::CYCLE_TOLD_MAX`].
+    pub cycle: Vec<DeadlockStep>,
+    /// How many steps there are in all.
+    pub step_count: u32,
+}
+
+/// One actor of a cycle, and how it depends on the next; the last one on the first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadlockStep {
+    /// Which.
+    pub actor: Actor,
+    /// Its holder, as far as known.
+    pub holder: Option<Holder>,
+    /// How it depends on the next.
+    pub relation: DeadlockRelation,
+}
+
+/// How one actor depends on another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeadlockRelation {
+    /// The other holds what clashes with what this one waits for.
+    Holds(ResourceName),
+    /// The other waits before this one.
+    WaitsBefore(ResourceName),
+    /// The other is a descendant of this one.
+    Child,
+}
+
+impl LeaseEnd {
+    /// Its holder had no say in it, and may not know.
+    #[must_use]
+    pub const fn is_involuntary(self) -> bool {
+        match self {
+            Self::Expired | Self::Forced | Self::MaxHold => true,
+            Self::Released | Self::Transferred => false,
+        }
+    }
 }
 
 impl SessionEnd {
@@ -133,4 +217,8 @@ pub enum Cap {
     Bytes,
     /// Bytes of replay memory.
     Memory,
+    /// Requests to yield that one lease keeps.
+    Yields,
+    /// Steps of the search for a deadlock.
+    DeadlockSearch,
 }

@@ -3,8 +3,12 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use crate::{
-    refusal::{LeaseEnd, Refusal, SessionEnd},
-    types::{Holder, LeaseId, SessionId, Target, Token},
+    command::YieldAnswer,
+    refusal::{Held, LeaseEnd, Refusal, SessionEnd},
+    types::{
+        Actor, Holder, Labels, LeaseId, Mode, Reach, ResourceName, Revision, SessionId, Targets,
+        Token, Words,
+    },
 };
 
 /// A positive answer. Remaining times are milliseconds from the moment of decision.
@@ -14,8 +18,8 @@ pub enum Reply {
     Acquired(Grant),
     /// To abandon.
     Abandoned(AbandonedState),
-    /// To renew: remaining milliseconds or a refusal, in the order asked.
-    Renewed(Box<[Result<u64, Refusal>]>),
+    /// To renew: what is left or a refusal, in the order asked.
+    Renewed(Box<[Result<Renewed, Refusal>]>),
     /// To release.
     Released {
         /// An earlier call had done it.
@@ -39,6 +43,21 @@ pub enum Reply {
         /// An earlier send had done it.
         replayed: bool,
     },
+    /// To a transfer: the new lease, for its giver to pass on. (It waited for nothing.)
+    Transferred(Grant),
+    /// To a request to yield: each holder that was asked, oldest grant first.
+    YieldRequested(Vec<YieldStatus>),
+    /// To an answer to such: how many requests it answered.
+    YieldAnswered(u32),
+    /// To a list of waiters.
+    Waiters {
+        /// In the order in which they were queued.
+        waiters: Vec<WaiterInfo>,
+        /// Where the next page starts; `None`: this was the last.
+        next: Option<u64>,
+    },
+    /// To a count.
+    Stats(LeaseStats),
     /// To open.
     SessionOpened {
         /// Known to its owner alone.
@@ -90,8 +109,17 @@ pub struct SessionPage {
 }
 
 /// What a session's stream is told without having asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
+    /// Somebody asks for a lease of the session.
+    YieldRequested {
+        /// Which.
+        lease_id: LeaseId,
+        /// Its token.
+        token: Token,
+        /// The request.
+        request: Box<YieldInfo>,
+    },
     /// A newer stream has the session; nothing more is told to this one.
     Superseded,
     /// The session has ended; nothing more is told.
@@ -135,11 +163,92 @@ pub enum AbandonedState {
     Ended,
 }
 
+/// A renewed lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// What is left of it, milliseconds.
+    pub remaining_ms: u64,
+    /// Requests to yield that are not answered.
+    pub yield_requests: u32,
+}
+
+/// A request to yield.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct YieldInfo {
+    /// Its number.
+    pub number: u64,
+    /// Who asks.
+    pub from: Holder,
+    /// Why.
+    pub reason: Words,
+    /// How long ago, milliseconds.
+    pub asked_ms: u64,
+    /// What the holder answered.
+    pub answer: Option<YieldAnswer>,
+}
+
+/// How a request to yield stands with one holder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct YieldStatus {
+    /// Who holds.
+    pub holder: Holder,
+    /// Its token.
+    pub token: Token,
+    /// What is left of its lease, milliseconds.
+    pub remaining_ms: u64,
+    /// It has a stream on which it is told.
+    pub is_told: bool,
+    /// What it answered.
+    pub answer: Option<YieldAnswer>,
+}
+
+/// Somebody who waits, as anybody may see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaiterInfo {
+    /// Who.
+    pub holder: Holder,
+    /// Its actor.
+    pub actor: Option<Actor>,
+    /// For what.
+    pub targets: Targets,
+    /// Its priority.
+    pub priority: i8,
+    /// How long it has been queued, milliseconds.
+    pub waited_ms: u64,
+    /// A call waits for it.
+    pub is_attached: bool,
+    /// What stands in its way, where that was asked for.
+    pub blocked_by: Option<Box<Held>>,
+}
+
+/// Counts of a namespace; totals since the start, or since it last was empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseStats {
+    /// Live leases, those of dead sessions included until they are ended.
+    pub leases: u64,
+    /// Waiters, detached ones included.
+    pub waiters: u64,
+    /// Leases that keep their resources closed.
+    pub closed: u64,
+    /// Sessions.
+    pub sessions: u64,
+    /// Leases granted.
+    pub granted_total: u64,
+    /// Leases ended by their holders.
+    pub released_total: u64,
+    /// Leases lost.
+    pub lost_total: u64,
+    /// Calls that had to wait.
+    pub queued_total: u64,
+    /// The last revision taken in any namespace.
+    pub revision: Revision,
+}
+
 /// A live lease, as anybody may see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseInfo {
     /// What it is for.
-    pub target: Target,
+    pub targets: Targets,
     /// Who holds it.
     pub holder: Holder,
     /// Its token.
@@ -148,6 +257,18 @@ pub struct LeaseInfo {
     pub ttl_ms: u64,
     /// What is left of it.
     pub remaining_ms: u64,
+    /// The actor that holds it.
+    pub actor: Option<Actor>,
+    /// Its labels.
+    pub labels: Labels,
+    /// Since when it is held, milliseconds of durable time.
+    pub held_ms: u64,
+    /// What is left of its longest hold, milliseconds; `None`: it has none.
+    pub hold_remaining_ms: Option<u64>,
+    /// Its lock delay, milliseconds.
+    pub lock_delay_ms: u64,
+    /// Who asks its holder to yield, oldest first.
+    pub yield_requests: Vec<YieldInfo>,
 }
 
 /// What get found.
@@ -160,6 +281,10 @@ pub struct Found {
     pub holder_count: u32,
     /// How many wait for it, detached waiters included.
     pub waiter_count: u32,
+    /// The first attached ones, in their order, at most [`crate::limits::WAITERS_SHOWN_MAX`].
+    pub waiters: Vec<WaiterInfo>,
+    /// It is closed for so many milliseconds; 0: it is not.
+    pub closed_ms: u64,
 }
 
 /// What check found.
@@ -180,6 +305,18 @@ pub struct HolderInfo {
     pub token: Token,
     /// What is left of its lease.
     pub remaining_ms: u64,
-    /// Shared or exclusive.
-    pub mode: crate::types::Mode,
+    /// How it shares what it holds.
+    pub mode: Mode,
+    /// How far down that reaches.
+    pub reach: Reach,
+    /// What it holds, when that is not the resource asked about.
+    pub resource: Option<ResourceName>,
+    /// Since when, milliseconds of durable time.
+    pub held_ms: u64,
+    /// What is left of its longest hold, milliseconds; `None`: it has none.
+    pub hold_remaining_ms: Option<u64>,
+    /// Its actor.
+    pub actor: Option<Actor>,
+    /// What it last answered to a request to yield.
+    pub yield_answer: Option<YieldAnswer>,
 }

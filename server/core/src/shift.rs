@@ -1,14 +1,16 @@
 //! `shift`: the only mutator of volatile state: waiters, attachments and deadlines.
 
-use alloc::vec;
+use alloc::{vec, vec::Vec};
+use core::cmp::Reverse;
 
 use crate::{
     absorb::slot_of,
     deadline::Due,
     motion::{Motion, QueuedWaiter},
     session::replies::Kept,
-    state::{AttachedCall, State, UNARMED, Waiter},
-    types::{CallId, Ms, Revision},
+    state::{AttachedCall, State, Totals, UNARMED, Waiter},
+    tree::{Mark, QueueKey, Queued},
+    types::{CallId, Mode, Ms, Revision},
 };
 
 impl State {
@@ -21,7 +23,8 @@ impl State {
                 self.waiter_mut(*waiter).acquire.keep_ms = *keep_ms;
             }
             Motion::CallDetached { call } => self.detach_call(now, *call),
-            Motion::WaiterDropped { waiter } => self.drop_waiter(*waiter),
+            Motion::WaiterDropped { waiter } => self.drop_waiter(*waiter, true),
+            Motion::WaiterServed { waiter } => self.drop_waiter(*waiter, false),
             Motion::WaiterKept { waiter, keep_ms } => self.keep_waiter(now, *waiter, *keep_ms),
             Motion::LeaseRenewed { lease } => self.renew_lease(now, *lease),
             Motion::LeaseRearmed { lease, at } => self.rearm_lease(*lease, *at),
@@ -39,7 +42,37 @@ impl State {
             }
             Motion::SessionForgotten { session, count } => self.forget_session(*session, *count),
             Motion::Forgotten { count } => self.memory.forget(now, *count),
-            Motion::Settled => self.settled(),
+            Motion::Settled => self.unmark(),
+            Motion::SettledInPart { priority, seq, node, is_below } => {
+                let mark = if *is_below { Mark::Below(*node) } else { Mark::At(*node) };
+                let from = QueueKey { descending: Reverse(*priority), seq: *seq };
+                self.mark(mark, from);
+            }
+            Motion::YieldRequested { token, from, reason } => {
+                let number = self.next_seq;
+                self.next_seq += 1;
+                self.yields.entry(*token).or_default().ask(number, now, from, reason);
+            }
+            Motion::YieldAnswered { token, number, answer } => {
+                if let Some(yields) = self.yields.get_mut(token) {
+                    yields.answer(*number, answer);
+                }
+            }
+        }
+    }
+
+    /// Everything durable is there again: closed leases are due when they are by the clock as it
+    /// now is, and totals begin.
+    pub(crate) fn start_over(&mut self) {
+        let closed: Vec<_> =
+            self.closed.values().map(|known| (known.lease, known.closed.until)).collect();
+        for (slot, until) in closed {
+            let at = self.volatile(until);
+            self.rearm_lease(slot, at);
+        }
+        self.clock_logged = Ms(0);
+        for (_, space) in &mut self.spaces {
+            space.totals = Totals::default();
         }
     }
 
@@ -54,10 +87,9 @@ impl State {
             // It may have been released meanwhile, and its slot given to another.
             let lease = self.leases.get(slot as usize);
             if lease.is_some_and(|lease| lease.granted.token == token && lease.armed == UNARMED) {
-                let lease = self.lease_mut(slot);
-                lease.renewed = now;
-                let at = now.plus(lease.granted.ttl.ms());
-                lease.armed = at;
+                self.lease_mut(slot).renewed = now;
+                let at = self.lease_deadline(slot);
+                self.lease_mut(slot).armed = at;
                 self.deadlines.arm(at, Due::Lease(slot));
             }
         }
@@ -135,17 +167,19 @@ impl State {
 
     fn queue_waiter(&mut self, now: Ms, queued: &QueuedWaiter) {
         let space = self.ensure_space(&queued.namespace);
-        let resource = self.ensure_resource(space, &queued.acquire.target.resource);
+        let claims = queued.acquire.targets.claims();
+        let nodes = claims.map(|claim| self.ensure_node(space, claim.resource)).collect();
         let seq = self.next_seq;
         self.next_seq += 1;
         let waiter = Waiter {
             space,
-            resource,
+            nodes,
             mark: queued.mark,
             asked_by: queued.asked_by,
             fences: queued.fences.clone(),
             acquire: queued.acquire.clone(),
             seq,
+            since: now,
             calls: vec![],
             armed: UNARMED,
         };
@@ -154,9 +188,16 @@ impl State {
             self.session_mut(session).waiters.insert(slot);
         }
         let held = self.space_mut(space);
-        held.waiters += 1;
+        held.waiters.insert(seq, slot);
+        held.totals.queued += 1;
         held.bytes += queued.bytes();
-        self.resource_mut(resource).crowd().queue.total += 1;
+        for (node, mode) in self.waiter_places(slot) {
+            self.enter_queue(node, mode);
+        }
+        if let Some(actor) = self.waiter(slot).actor() {
+            let key = (space, actor.clone());
+            self.actors.entry(key).or_default().waiters.insert(slot);
+        }
         if let Some(mark) = queued.mark {
             let (waiters, hasher) = (&self.waiters, &self.hasher);
             self.waiter_requests.insert(hasher.hash(&mark.id), slot, |at| {
@@ -168,20 +209,40 @@ impl State {
         self.attach_call(slot, call);
     }
 
+    /// The nodes a waiter stands at, and how it would share them.
+    fn waiter_places(&self, slot: u32) -> Vec<(u32, Mode)> {
+        self.waiter(slot).claims().map(|(node, claim, _)| (node, claim.mode)).collect()
+    }
+
     fn attach_call(&mut self, slot: u32, call: AttachedCall) {
         let waiter = self.waiter_mut(slot);
         let was_attached = waiter.is_attached();
         waiter.calls.push(call);
-        let (resource, key) = (waiter.resource, waiter.key());
-        let mode = waiter.acquire.target.mode;
         let hasher = self.hasher.clone();
         self.calls
             .insert(hasher.hash(&call.call), (call.call, slot), |(known, _)| hasher.hash(known));
         if !was_attached {
-            self.resource_mut(resource).crowd().queue.attach(key, mode, slot);
-            self.unsettle(resource);
+            self.join_queues(slot);
         }
         self.rearm_waiter(slot);
+    }
+
+    /// It is to be served in its turn, on all its resources; that may be now.
+    fn join_queues(&mut self, slot: u32) {
+        let waiter = self.waiter(slot);
+        let key = waiter.key();
+        let places: Vec<_> = waiter
+            .claims()
+            .map(|(node, claim, class)| {
+                let permits = u32::try_from(claim.permits()).expect("permits are few");
+                (node, Queued { waiter: slot, permits }, class)
+            })
+            .collect();
+        for (number, (node, queued, class)) in (0..).zip(&places) {
+            self.attach_at(*node, key, number, *queued, *class);
+        }
+        let (first, ..) = places.first().expect("a waiter has a claim");
+        self.mark(Mark::At(*first), QueueKey::FIRST);
     }
 
     fn detach_call(&mut self, now: Ms, call: CallId) {
@@ -192,11 +253,11 @@ impl State {
         if waiter.is_attached() {
             self.rearm_waiter(slot);
         } else if waiter.mark.is_none() {
-            self.leave_queue(slot, true);
+            self.leave_queues(slot, true);
             self.remove_waiter(slot);
         } else {
             let keep_ms = waiter.acquire.keep_ms;
-            self.leave_queue(slot, true);
+            self.leave_queues(slot, true);
             self.keep_until(slot, now.plus(keep_ms));
         }
     }
@@ -215,11 +276,11 @@ impl State {
         self.waiter_mut(slot).armed = at;
     }
 
-    fn drop_waiter(&mut self, slot: u32) {
+    fn drop_waiter(&mut self, slot: u32, frees: bool) {
         let waiter = self.waiter(slot);
         let attached = waiter.is_attached();
         if attached {
-            self.leave_queue(slot, true);
+            self.leave_queues(slot, frees);
             let calls = core::mem::take(&mut self.waiter_mut(slot).calls);
             for attached in calls {
                 let hash = self.hasher.hash(&attached.call);
@@ -229,13 +290,22 @@ impl State {
         self.remove_waiter(slot);
     }
 
-    /// Takes a waiter out of the order of those to be served; whoever stood behind may be next.
-    fn leave_queue(&mut self, slot: u32, was_attached: bool) {
-        self.disarm_waiter(slot, was_attached);
+    /// Takes an attached waiter out of the order of those to be served. If that `frees` what it
+    /// claimed, whoever stood behind may be next.
+    fn leave_queues(&mut self, slot: u32, frees: bool) {
+        self.disarm_waiter(slot, true);
         let waiter = self.waiter(slot);
-        let (resource, key, mode) = (waiter.resource, waiter.key(), waiter.acquire.target.mode);
-        self.resource_mut(resource).crowd().queue.detach(key, mode);
-        self.unsettle(resource);
+        let key = waiter.key();
+        let places: Vec<_> =
+            waiter.claims().map(|(node, claim, class)| (node, claim.reach, class)).collect();
+        for (number, (node, _, class)) in (0..).zip(&places) {
+            self.detach_at(*node, key, number, *class);
+        }
+        if frees {
+            for (node, reach, _) in places {
+                self.mark_freed(node, reach);
+            }
+        }
     }
 
     fn remove_waiter(&mut self, slot: u32) {
@@ -243,19 +313,27 @@ impl State {
         if let Some(session) = self.waiters_session(slot) {
             self.session_mut(session).waiters.remove(&slot);
         }
+        let places = self.waiter_places(slot);
         let waiter = self.waiters.remove(slot as usize);
         if let Some(mark) = waiter.mark {
             let hash = self.hasher.hash(&mark.id);
             let known = self.waiter_requests.remove(hash, |at| *at == slot);
             assert!(known.is_some(), "every waiter is found by its request");
         }
+        if let Some(actor) = waiter.actor() {
+            let key = (waiter.space, actor.clone());
+            let acting = self.actors.get_mut(&key).expect("an actor with a waiter is known");
+            acting.waiters.remove(&slot);
+            if acting.leases.is_empty() && acting.waiters.is_empty() {
+                self.actors.remove(&key);
+            }
+        }
         let space = self.space_mut(waiter.space);
-        space.waiters -= 1;
+        space.waiters.remove(&waiter.seq);
         space.bytes -= waiter.bytes();
-        let resource = self.resource_mut(waiter.resource);
-        resource.crowd().queue.total -= 1;
-        resource.tidy();
-        self.drop_resource_if_idle(waiter.resource);
+        for (node, mode) in places {
+            self.exit_queue(node, mode);
+        }
         self.drop_space_if_idle(waiter.space);
     }
 
@@ -283,15 +361,6 @@ impl State {
             let due = if attached { Due::Wait(slot) } else { Due::Keep(slot) };
             self.deadlines.disarm(armed, due);
             self.waiter_mut(slot).armed = UNARMED;
-        }
-    }
-
-    fn settled(&mut self) {
-        if let Some(resource) = self.unsettled.pop_front()
-            && let Some(resource) = self.resources.get_mut(resource as usize)
-            && let Some(crowd) = resource.crowd.as_deref_mut()
-        {
-            crowd.unsettled = false;
         }
     }
 }

@@ -13,17 +13,19 @@ use alloc::{
 use slab::Slab;
 
 use crate::{
-    change::LeaseGranted,
+    change::{LeaseClosed, LeaseGranted},
     command::{AcquireLease, Lifetime},
     deadline::{Deadlines, Floors},
     fence::Fence,
+    lease::yields::Yields,
     limits::Quotas,
     memory::Memory,
     session::Session,
-    table::{Hasher, KeyHash, Table},
+    table::{Hasher, Table},
+    tree::{Class, Mark, NOWHERE, Node, QueueKey},
     types::{
-        CallId, LeaseId, Mode, Ms, Namespace, RequestHash, RequestMark, ResourceName, Revision,
-        SessionId, SessionNumber, Token,
+        Actor, CallId, Claim, DurableMs, LeaseId, Ms, Namespace, RequestHash, RequestMark,
+        ResourceName, Revision, SessionId, SessionNumber, Token,
     },
 };
 
@@ -38,13 +40,28 @@ pub struct State {
     pub(crate) leases: Slab<Lease>,
     pub(crate) lease_ids: Table<u32>,
     pub(crate) lease_requests: Table<u32>,
-    pub(crate) resources: Slab<Resource>,
-    pub(crate) resource_names: Table<u32>,
+    /// Leases that keep their resources closed.
+    pub(crate) closed: BTreeMap<Token, Closed>,
+    pub(crate) nodes: Slab<Node>,
+    pub(crate) node_names: Table<u32>,
+    /// What acts under which actor, by namespace.
+    pub(crate) actors: BTreeMap<(u32, Actor), Acting>,
+    /// What leases with an actor claim, in the order of paths.
+    pub(crate) actor_claims: BTreeSet<(u32, ResourceName, Token, u32)>,
+    /// What the log last said of durable time, and when.
+    pub(crate) clock_row: Option<(DurableMs, Revision)>,
+    /// Durable time at volatile time 0.
+    pub(crate) clock_base: DurableMs,
+    /// Leases with a longest hold, and closed ones: as long as there are any, durable time is
+    /// logged.
+    pub(crate) durable_timers: u64,
     /// Ended ones included, until they are forgotten.
     pub(crate) sessions: Slab<Session>,
     pub(crate) session_ids: Table<u32>,
     pub(crate) session_numbers: BTreeMap<SessionNumber, u32>,
     pub(crate) memory: Memory,
+    /// When durable time was last logged.
+    pub(crate) clock_logged: Ms,
     // What follows is volatile.
     pub(crate) waiters: Slab<Waiter>,
     pub(crate) waiter_requests: Table<u32>,
@@ -57,8 +74,10 @@ pub struct State {
     pub(crate) starting_sessions: VecDeque<SessionNumber>,
     /// Ended sessions that may still hold something, in the order in which they ended.
     pub(crate) ending: VecDeque<u32>,
-    /// Resources on which a waiter may now be granted.
-    pub(crate) unsettled: VecDeque<u32>,
+    /// Where a waiter may now be granted.
+    pub(crate) unsettled: VecDeque<Mark>,
+    /// Requests to yield, by the lease's token.
+    pub(crate) yields: BTreeMap<Token, Yields>,
     pub(crate) next_seq: u64,
 }
 
@@ -67,18 +86,46 @@ pub(crate) struct Space {
     pub(crate) name: Namespace,
     /// Live leases by token.
     pub(crate) leases: BTreeMap<Token, u32>,
-    pub(crate) waiters: u64,
+    /// Leases that keep their resources closed.
+    pub(crate) closed: u64,
+    /// Waiters in the order in which they were queued.
+    pub(crate) waiters: BTreeMap<u64, u32>,
     /// Ended ones included, until they are forgotten.
     pub(crate) sessions: u64,
     pub(crate) bytes: u64,
+    pub(crate) totals: Totals,
 }
 
-/// A live lease: what is durable of it, and its clock.
+/// What came and went in a namespace, since the start or since it last was empty.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) granted: u64,
+    pub(crate) released: u64,
+    pub(crate) lost: u64,
+    pub(crate) queued: u64,
+}
+
+/// A lease that is no more, and keeps its resources closed.
+pub(crate) struct Closed {
+    pub(crate) lease: u32,
+    pub(crate) closed: Arc<LeaseClosed>,
+}
+
+/// What acts under one actor. Never empty.
+#[derive(Default)]
+pub(crate) struct Acting {
+    pub(crate) leases: BTreeSet<(Token, u32)>,
+    /// Detached ones included.
+    pub(crate) waiters: BTreeSet<u32>,
+}
+
+/// A lease: what is durable of it, and its clock.
 pub(crate) struct Lease {
     pub(crate) granted: Arc<LeaseGranted>,
     pub(crate) space: u32,
-    pub(crate) resource: u32,
-    /// When its ttl was last begun anew.
+    /// The node of its only claim; [`NOWHERE`]: it has several.
+    pub(crate) node: u32,
+    /// When its ttl was last begun anew; [`CLOSED`]: it is no more, and keeps its resources closed.
     pub(crate) renewed: Ms,
     /// Where it stands in the table of deadlines; [`UNARMED`] until its grant is durable.
     pub(crate) armed: Ms,
@@ -86,68 +133,14 @@ pub(crate) struct Lease {
 
 /// Of a lease whose deadline has not begun.
 pub(crate) const UNARMED: Ms = Ms(u64::MAX);
-
-/// A resource that is held or waited for.
-pub(crate) struct Resource {
-    pub(crate) name: ResourceName,
-    pub(crate) space: u32,
-    /// The lease of its only holder; [`NOWHERE`] when nobody holds it. When several share it
-    /// they are in the crowd, and this means nothing.
-    pub(crate) holder: u32,
-    /// What few resources have: several holders, or a queue.
-    pub(crate) crowd: Option<Box<Crowd>>,
-}
-
-/// A slot that is none.
-pub(crate) const NOWHERE: u32 = u32::MAX;
-
-/// Those who share a resource, and those who wait for it.
-#[derive(Default)]
-pub(crate) struct Crowd {
-    /// By token; two at least, or none.
-    pub(crate) sharers: BTreeSet<(Token, u32)>,
-    pub(crate) queue: Queue,
-    /// It stands in the list of resources to settle.
-    pub(crate) unsettled: bool,
-}
-
-/// Who holds a resource: nearly always one.
-pub(crate) enum Holders<'a> {
-    None,
-    One(u32),
-    /// Shared, by token.
-    Many(&'a BTreeSet<(Token, u32)>),
-}
-
-/// Who waits for a resource.
-#[derive(Default)]
-pub(crate) struct Queue {
-    /// Attached waiters in the order in which they will be served.
-    pub(crate) attached: BTreeMap<QueueKey, u32>,
-    /// How many of them ask for what, by priority.
-    pub(crate) levels: BTreeMap<i8, Level>,
-    /// Waiters, detached ones included.
-    pub(crate) total: u32,
-}
-
-/// Place in a queue: higher priority first, then first come, first served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct QueueKey {
-    pub(crate) descending: core::cmp::Reverse<i8>,
-    pub(crate) seq: u64,
-}
-
-/// Attached waiters of one priority.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Level {
-    pub(crate) shared: u32,
-    pub(crate) exclusive: u32,
-}
+/// Of a lease that is no more.
+pub(crate) const CLOSED: Ms = Ms(u64::MAX);
 
 /// Someone who waits for a lease.
 pub(crate) struct Waiter {
     pub(crate) space: u32,
-    pub(crate) resource: u32,
+    /// The nodes of its claims, in their order.
+    pub(crate) nodes: Box<[u32]>,
     pub(crate) mark: Option<RequestMark>,
     /// The session whose operation that is.
     pub(crate) asked_by: Option<SessionNumber>,
@@ -155,6 +148,8 @@ pub(crate) struct Waiter {
     pub(crate) fences: Box<[Fence]>,
     pub(crate) acquire: AcquireLease,
     pub(crate) seq: u64,
+    /// When it was queued.
+    pub(crate) since: Ms,
     /// Calls that will be told; without any it is detached and passed over.
     pub(crate) calls: Vec<AttachedCall>,
     /// Where it stands in the table of deadlines: the end of its earliest call's wait while
@@ -187,8 +182,15 @@ impl State {
             leases: Slab::new(),
             lease_ids: Table::new(),
             lease_requests: Table::new(),
-            resources: Slab::new(),
-            resource_names: Table::new(),
+            closed: BTreeMap::new(),
+            nodes: Slab::new(),
+            node_names: Table::new(),
+            actors: BTreeMap::new(),
+            actor_claims: BTreeSet::new(),
+            clock_row: None,
+            clock_base: DurableMs(0),
+            clock_logged: Ms(0),
+            durable_timers: 0,
             sessions: Slab::new(),
             session_ids: Table::new(),
             session_numbers: BTreeMap::new(),
@@ -201,6 +203,7 @@ impl State {
             starting_sessions: VecDeque::new(),
             ending: VecDeque::new(),
             unsettled: VecDeque::new(),
+            yields: BTreeMap::new(),
             next_seq: 0,
         }
     }
@@ -219,14 +222,6 @@ impl State {
 
     pub(crate) fn lease_mut(&mut self, slot: u32) -> &mut Lease {
         self.leases.get_mut(slot as usize).expect("slots of leases are kept true")
-    }
-
-    pub(crate) fn resource(&self, slot: u32) -> &Resource {
-        self.resources.get(slot as usize).expect("slots of resources are kept true")
-    }
-
-    pub(crate) fn resource_mut(&mut self, slot: u32) -> &mut Resource {
-        self.resources.get_mut(slot as usize).expect("slots of resources are kept true")
     }
 
     pub(crate) fn waiter(&self, slot: u32) -> &Waiter {
@@ -268,7 +263,20 @@ impl State {
     /// The session a lease lives with is alive, or it has its own ttl. What is left of a dead
     /// session's leases is gone to every check.
     pub(crate) fn is_live(&self, lease: u32) -> bool {
-        self.session_of(lease).is_none_or(|session| self.session(session).is_live())
+        !self.lease(lease).is_closed()
+            && self.session_of(lease).is_none_or(|session| self.session(session).is_live())
+    }
+
+    /// The nodes of a lease's claims, in their order.
+    pub(crate) fn lease_nodes(&self, slot: u32) -> Vec<u32> {
+        let lease = self.lease(slot);
+        if lease.node != NOWHERE {
+            return [lease.node].into();
+        }
+        let node = |claim: Claim<'_>| {
+            self.find_node(lease.space, claim.resource).expect("what is held has a node")
+        };
+        lease.granted.claims().map(node).collect()
     }
 
     /// The session a lease lives with.
@@ -280,15 +288,6 @@ impl State {
 
     pub(crate) fn find_space(&self, namespace: &Namespace) -> Option<u32> {
         self.space_names.get(namespace).copied()
-    }
-
-    pub(crate) fn find_resource(&self, space: u32, name: &ResourceName) -> Option<u32> {
-        let hash = self.resource_hash(space, name);
-        let is = |slot: &u32| {
-            let resource = self.resource(*slot);
-            resource.space == space && resource.name == *name
-        };
-        self.resource_names.find(hash, is).copied()
     }
 
     pub(crate) fn find_lease(&self, space: u32, id: LeaseId) -> Option<u32> {
@@ -316,20 +315,45 @@ impl State {
         self.calls.find(self.hasher.hash(&call), |(known, _)| *known == call).map(|(_, at)| *at)
     }
 
-    pub(crate) fn resource_hash(&self, space: u32, name: &ResourceName) -> KeyHash {
-        self.hasher.hash(&(space, name.as_str()))
+    /// Durable time at a moment.
+    pub(crate) const fn durable_now(&self, now: Ms) -> DurableMs {
+        self.clock_base.plus(now.0)
+    }
+
+    /// When it is that durable time.
+    pub(crate) const fn volatile(&self, at: DurableMs) -> Ms {
+        Ms(at.since(self.clock_base))
+    }
+
+    /// When durable time has to be logged again; `None`: nothing is counted on it.
+    pub(crate) fn clock_due(&self) -> Option<Ms> {
+        (self.durable_timers > 0).then(|| self.clock_logged.plus(crate::limits::CLOCK_LOG_MS))
     }
 
     /// What is left of a lease: all of it while its deadline has not begun.
     pub(crate) fn remaining_ms(&self, slot: u32, now: Ms) -> u64 {
-        if let Some(session) = self.session_of(slot) {
-            return self.session_remaining_ms(session, now);
-        }
         let lease = self.lease(slot);
-        if lease.armed == UNARMED {
-            return lease.granted.ttl.ms();
-        }
-        self.floors.deadline(lease.renewed, lease.granted.ttl.ms()).since(now)
+        let own = match self.session_of(slot) {
+            Some(session) => self.session_remaining_ms(session, now),
+            None if lease.armed == UNARMED => lease.granted.ttl.ms(),
+            None => self.floors.deadline(lease.renewed, lease.granted.ttl.ms()).since(now),
+        };
+        own.min(self.hold_remaining_ms(&lease.granted, now).unwrap_or(u64::MAX))
+    }
+
+    /// When a lease runs out, as things stand: by its own ttl, its longest hold, or what comes
+    /// first. One that lives with its session has no ttl.
+    pub(crate) fn lease_deadline(&self, slot: u32) -> Ms {
+        let lease = self.lease(slot);
+        let hold_end = lease.granted.hold_end().map(|end| self.volatile(end));
+        let own = (!lease.granted.is_bound)
+            .then(|| self.floors.deadline(lease.renewed, lease.granted.ttl.ms()));
+        own.into_iter().chain(hold_end).min().expect("only what runs out is armed")
+    }
+
+    /// How long a lease may still be held, renewed or not; `None`: without bound.
+    pub(crate) fn hold_remaining_ms(&self, granted: &LeaseGranted, now: Ms) -> Option<u64> {
+        granted.hold_end().map(|end| end.since(self.durable_now(now)))
     }
 
     /// The session that a waiter's lease would live with.
@@ -385,107 +409,16 @@ impl State {
     }
 }
 
-// === impl Resource ===
+// === impl Lease ===
 
-impl Resource {
-    pub(crate) fn holders(&self) -> Holders<'_> {
-        match self.crowd.as_deref() {
-            Some(crowd) if !crowd.sharers.is_empty() => Holders::Many(&crowd.sharers),
-            _ if self.holder == NOWHERE => Holders::None,
-            _ => Holders::One(self.holder),
-        }
-    }
-
-    pub(crate) fn is_held(&self) -> bool {
-        self.holders().len() > 0
-    }
-
-    /// Whoever waits, attached or not; `None`: nobody does.
-    pub(crate) fn queue(&self) -> Option<&Queue> {
-        self.crowd.as_deref().map(|crowd| &crowd.queue).filter(|queue| queue.total > 0)
-    }
-
-    pub(crate) fn crowd(&mut self) -> &mut Crowd {
-        self.crowd.get_or_insert_default()
-    }
-
-    /// Drops a crowd that is none.
-    pub(crate) fn tidy(&mut self) {
-        let idle = |crowd: &Crowd| crowd.sharers.is_empty() && crowd.queue.total == 0;
-        if self.crowd.as_deref().is_some_and(idle) {
-            self.crowd = None;
-        }
+impl Lease {
+    /// It is no more, and keeps its resources closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.renewed == CLOSED
     }
 }
 
-// === impl Holders ===
-
-impl<'a> Holders<'a> {
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::None => 0,
-            Self::One(_) => 1,
-            Self::Many(leases) => leases.len(),
-        }
-    }
-
-    /// Places of the holders' leases, oldest grant first.
-    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = u32> + use<'a> {
-        let (one, many) = match self {
-            Self::None => (None, None),
-            Self::One(lease) => (Some(*lease), None),
-            Self::Many(leases) => (None, Some(leases.iter().map(|(_, lease)| *lease))),
-        };
-        one.into_iter().chain(many.into_iter().flatten())
-    }
-}
-
-// === impl Queue ===
-
-impl Queue {
-    /// How many attached waiters a newcomer of this priority finds before it.
-    pub(crate) fn ahead_of_newcomer(&self, priority: i8) -> Level {
-        let mut ahead = Level::default();
-        for (_, level) in self.levels.range(priority..) {
-            ahead.shared += level.shared;
-            ahead.exclusive += level.exclusive;
-        }
-        ahead
-    }
-
-    pub(crate) fn attach(&mut self, key: QueueKey, mode: Mode, waiter: u32) {
-        let before = self.attached.insert(key, waiter);
-        assert!(before.is_none(), "a place in a queue belongs to one waiter");
-        *self.levels.entry(key.descending.0).or_default().of(mode) += 1;
-    }
-
-    pub(crate) fn detach(&mut self, key: QueueKey, mode: Mode) {
-        let gone = self.attached.remove(&key);
-        assert!(gone.is_some(), "only an attached waiter is detached");
-        let level = self.levels.get_mut(&key.descending.0).expect("a level for every waiter");
-        *level.of(mode) -= 1;
-        if level.is_empty() {
-            self.levels.remove(&key.descending.0);
-        }
-    }
-}
-
-impl Level {
-    fn of(&mut self, mode: Mode) -> &mut u32 {
-        match mode {
-            Mode::Exclusive => &mut self.exclusive,
-            Mode::Shared => &mut self.shared,
-        }
-    }
-
-    pub(crate) const fn total(self) -> u32 {
-        self.shared + self.exclusive
-    }
-
-    const fn is_empty(self) -> bool {
-        self.shared == 0 && self.exclusive == 0
-    }
-}
+// === impl Waiter ===
 
 impl Waiter {
     pub(crate) const fn key(&self) -> QueueKey {
@@ -494,5 +427,19 @@ impl Waiter {
 
     pub(crate) fn is_attached(&self) -> bool {
         !self.calls.is_empty()
+    }
+
+    pub(crate) fn actor(&self) -> Option<&Actor> {
+        self.acquire.terms.as_deref()?.actor.as_ref()
+    }
+
+    /// Its claims, each with its node and class.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = (u32, Claim<'_>, Class)> {
+        let claims = self.acquire.targets.claims();
+        self.nodes
+            .iter()
+            .copied()
+            .zip(claims)
+            .map(|(node, claim)| (node, claim, Class::of(claim.mode, claim.reach)))
     }
 }

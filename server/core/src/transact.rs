@@ -10,7 +10,7 @@ use crate::{
     lease,
     overlay::{Overlay, View},
     refusal::{Cap, Refusal},
-    reply::{Grant, Reply},
+    reply::Reply,
 };
 
 /// Decides a transaction.
@@ -55,11 +55,16 @@ fn decide_one(
         Command::ForceReleaseLease { resource, token } => {
             lease::end::force_within(view, resource, *token, draft)
         }
+        Command::TransferLease(transfer) => lease::transfer::decide_within(view, transfer, draft),
         Command::AbandonLease { .. }
         | Command::RenewLeases(_)
         | Command::GetLease(_)
         | Command::ListLeases { .. }
         | Command::CheckLease { .. }
+        | Command::RequestLeaseYield(_)
+        | Command::AnswerLeaseYield(_)
+        | Command::ListLeaseWaiters { .. }
+        | Command::GetLeaseStats
         | Command::OpenSession(_)
         | Command::AttachSession(_)
         | Command::KeepSessionAlive(_)
@@ -96,18 +101,11 @@ fn replay_one(view: View<'_>, effect: &Effect) -> Result<Reply, Refusal> {
         Effect::Transacted(_) | Effect::LeaseEnded { .. } => {
             unreachable!("no operation of a transaction leaves this")
         }
-        Effect::Acquired { lease_id, token } => match view.lease_by_id(*lease_id) {
-            Some(known) => Ok(Reply::Acquired(Grant {
-                lease_id: *lease_id,
-                token: *token,
-                remaining_ms: known.remaining_ms,
-                waited_ms: 0,
-                replayed: true,
-            })),
-            None => match view.ended(*lease_id) {
-                Some(ended) => Err(Refusal::LeaseLost { end: ended.end, token: ended.token }),
-                None => Err(Refusal::NotFound),
-            },
-        },
+        Effect::Acquired { lease_id, token } => {
+            lease::acquire::again(view, *lease_id, *token).map(Reply::Acquired)
+        }
+        Effect::Transferred { lease_id, token } => {
+            lease::acquire::again(view, *lease_id, *token).map(Reply::Transferred)
+        }
     }
 }

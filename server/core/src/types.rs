@@ -3,7 +3,7 @@
 //! Owns what a name, an id, a token and a span of time may look like. The edge parses into
 //! these; past the edge nothing is checked again.
 
-use alloc::{format, string::String, sync::Arc};
+use alloc::{boxed::Box, format, string::String, sync::Arc, vec::Vec};
 use core::{fmt, num::NonZeroU64};
 
 use smol_str::SmolStr;
@@ -70,6 +70,10 @@ pub struct Revision(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
 
+/// Durable machine time: milliseconds for which this store has been served, restarts included.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DurableMs(pub u64);
+
 /// Volatile machine time: monotonic milliseconds since the start of this process, less
 /// whatever was not charged.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,16 +97,73 @@ pub enum Mode {
     Exclusive,
     /// Any number of shared leases, no exclusive one.
     Shared,
+    /// Some of a number of permits.
+    Permits(Permits),
 }
 
-/// What a lease is asked for.
+/// Some of a number of permits: 1 <= count <= limit <= [`limits::PERMITS_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Permits {
+    count: u32,
+    limit: u32,
+}
+
+/// How far down a target reaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reach {
+    /// The resource alone.
+    #[default]
+    Exact,
+    /// The resource and everything below it.
+    Subtree,
+}
+
+/// What a lease is asked for. Permits are exact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The resource.
     pub resource: ResourceName,
     /// How it is to be shared.
     pub mode: Mode,
+    /// How far down it reaches.
+    pub reach: Reach,
 }
+
+/// A target, borrowed: what a lease, or a waiter for one, claims of a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim<'a> {
+    /// The resource.
+    pub resource: &'a ResourceName,
+    /// How it is shared.
+    pub mode: Mode,
+    /// How far down it reaches.
+    pub reach: Reach,
+}
+
+/// What a lease is asked for, all of it: 1..=[`limits::TARGETS_MAX`] targets of which no two
+/// touch.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Targets(Box<[Target]>);
+
+/// The thread of control that asks: a `/`-path of at most [`limits::ACTOR_BYTES_MAX`] bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Actor(Arc<str>);
+
+/// Labels of a lease, by key: at most [`limits::LABELS_MAX`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels(Box<[(SmolStr, SmolStr)]>);
+
+/// Words of a caller, shown to others: at most [`limits::WORDS_CHARS_MAX`] characters.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Words(Box<str>);
+
+/// How long a lease may be held at most, 1 s to 365 days.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MaxHold(u64);
+
+/// How long resources stay closed after an involuntary end, 1 ms to 1 h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LockDelay(u32);
 
 /// Lease time to live, 1 s to 24 h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -176,26 +237,378 @@ impl ResourceName {
     /// # Errors
     /// Says what is not legal about it.
     pub fn parse(text: &str) -> Result<Self, Flaw> {
-        bounded(text, "a resource name", text.len(), limits::RESOURCE_BYTES_MAX, "bytes")?;
-        without_control(text, "a resource name")?;
-        let mut depth = 0;
-        for segment in text.split('/') {
-            depth += 1;
-            if segment.is_empty() {
-                return Err(flaw(String::from(
-                    "a resource name may not begin or end with `/` or have an empty segment",
-                )));
+        check_path(text, "a resource name", limits::RESOURCE_BYTES_MAX)?;
+        Ok(Self(text.into()))
+    }
+
+    /// The same name, or one of a resource above it, as the text that this one shares.
+    pub(crate) fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
+    /// Of a part of a legal name.
+    pub(crate) fn of(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// Between which two the names below it sort: from the first on, below the second.
+    pub(crate) fn below(&self) -> (Self, Self) {
+        let (from, to) = below(self.as_str());
+        (Self(from), Self(to))
+    }
+
+    /// This resource is `other`, or below it.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        is_within(self.as_str(), other.as_str())
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// `/`-paths of resources and actors.
+fn check_path(text: &str, what: &str, bytes_max: usize) -> Result<(), Flaw> {
+    bounded(text, what, text.len(), bytes_max, "bytes")?;
+    without_control(text, what)?;
+    let mut depth = 0;
+    for segment in text.split('/') {
+        depth += 1;
+        if segment.is_empty() {
+            return Err(flaw(format!(
+                "{what} may not begin or end with `/` or have an empty segment"
+            )));
+        }
+        if matches!(segment, "." | "..") {
+            return Err(flaw(format!("`{segment}` may not be a segment of {what}")));
+        }
+    }
+    if depth > limits::RESOURCE_DEPTH_MAX {
+        let maximum = limits::RESOURCE_DEPTH_MAX;
+        let description =
+            format!("{what} may have at most {maximum} segments, this one has {depth}");
+        return Err(Flaw { description, too_large: true });
+    }
+    Ok(())
+}
+
+/// Between which two texts the paths below one sort: `/` and what follows it.
+fn below(path: &str) -> (Arc<str>, Arc<str>) {
+    // `0` is what follows `/`.
+    (format!("{path}/").into(), format!("{path}0").into())
+}
+
+/// The path `inner` is `outer`, or below it.
+pub(crate) fn is_within(inner: &str, outer: &str) -> bool {
+    inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+// === impl Permits ===
+
+impl Permits {
+    /// The only one there is.
+    pub(crate) const ONE: Self = Self { count: 1, limit: 1 };
+
+    /// `count` of `limit` permits.
+    ///
+    /// # Errors
+    /// When they are outside their bounds.
+    pub fn parse(count: u32, limit: u32) -> Result<Self, Flaw> {
+        let maximum = limits::PERMITS_MAX;
+        if limit == 0 || limit > maximum {
+            return Err(flaw(format!("a limit of permits is 1..{maximum}, found {limit}")));
+        }
+        if count == 0 || count > limit {
+            return Err(flaw(format!("permits are 1..limit, found {count} of {limit}")));
+        }
+        Ok(Self { count, limit })
+    }
+
+    /// How many.
+    #[must_use]
+    pub const fn count(self) -> u32 {
+        self.count
+    }
+
+    /// Of how many.
+    #[must_use]
+    pub const fn limit(self) -> u32 {
+        self.limit
+    }
+}
+
+// === impl Target ===
+
+impl Target {
+    /// One resource, exactly.
+    #[must_use]
+    pub const fn exact(resource: ResourceName, mode: Mode) -> Self {
+        Self { resource, mode, reach: Reach::Exact }
+    }
+
+    /// The same, borrowed.
+    #[must_use]
+    pub const fn claim(&self) -> Claim<'_> {
+        Claim { resource: &self.resource, mode: self.mode, reach: self.reach }
+    }
+}
+
+// === impl Claim ===
+
+impl Claim<'_> {
+    /// It is about `resource`, or about a subtree it is in.
+    #[must_use]
+    pub fn covers(&self, resource: &ResourceName) -> bool {
+        match self.reach {
+            Reach::Exact => self.resource == resource,
+            Reach::Subtree => resource.is_within(self.resource),
+        }
+    }
+
+    /// The two are, at least in part, about the same.
+    #[must_use]
+    pub fn touches(&self, other: Claim<'_>) -> bool {
+        self.covers(other.resource) || other.covers(self.resource)
+    }
+
+    /// The two may not be held by different leases at once. (Permits have a sum beside that.)
+    #[must_use]
+    pub fn clashes(&self, other: Claim<'_>) -> bool {
+        let shares = match (self.mode, other.mode) {
+            (Mode::Shared, Mode::Shared) => true,
+            (Mode::Permits(_), Mode::Permits(_)) => self.resource == other.resource,
+            (Mode::Exclusive | Mode::Shared | Mode::Permits(_), _) => false,
+        };
+        !shares && self.touches(other)
+    }
+
+    /// As a target of its own.
+    #[must_use]
+    pub fn to_target(self) -> Target {
+        Target { resource: self.resource.clone(), mode: self.mode, reach: self.reach }
+    }
+
+    pub(crate) const fn permits(&self) -> u64 {
+        match self.mode {
+            Mode::Permits(permits) => permits.count as u64,
+            Mode::Exclusive | Mode::Shared => 0,
+        }
+    }
+}
+
+// === impl Targets ===
+
+impl Targets {
+    /// All of it.
+    ///
+    /// # Errors
+    /// With the index of the target at fault: there are none or too many, a subtree of permits,
+    /// two that touch, or too many bytes of names in all.
+    pub fn parse(targets: Vec<Target>) -> Result<Self, (usize, Flaw)> {
+        let maximum = limits::TARGETS_MAX;
+        if targets.is_empty() {
+            return Err((0, flaw(String::from("a target is required"))));
+        }
+        if targets.len() > maximum {
+            let description = format!("at most {maximum} targets, found {}", targets.len());
+            return Err((maximum, Flaw { description, too_large: true }));
+        }
+        let mut bytes = 0;
+        for (index, target) in targets.iter().enumerate() {
+            if target.reach == Reach::Subtree && matches!(target.mode, Mode::Permits(_)) {
+                return Err((index, flaw(String::from("a subtree can't be divided into permits"))));
             }
-            if matches!(segment, "." | "..") {
-                return Err(flaw(format!("`{segment}` may not be a segment of a resource name")));
+            bytes += target.resource.as_str().len();
+            if bytes > limits::TARGETS_BYTES_MAX {
+                let maximum = limits::TARGETS_BYTES_MAX;
+                let description = format!("the names of all targets have at most {maximum} bytes");
+                return Err((index, Flaw { description, too_large: true }));
             }
         }
-        if depth > limits::RESOURCE_DEPTH_MAX {
-            let maximum = limits::RESOURCE_DEPTH_MAX;
+        if let Some((index, first)) = touching(&targets) {
+            return Err((index, flaw(format!("it touches targets[{first}]: name each part once"))));
+        }
+        Ok(Self(targets.into()))
+    }
+
+    /// One.
+    #[must_use]
+    pub fn one(target: Target) -> Self {
+        Self([target].into())
+    }
+
+    /// Them.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Target] {
+        &self.0
+    }
+
+    /// Each as a claim.
+    pub fn claims(&self) -> impl ExactSizeIterator<Item = Claim<'_>> {
+        self.0.iter().map(Target::claim)
+    }
+
+    /// The first of them.
+    #[must_use]
+    pub fn first(&self) -> &Target {
+        self.0.first().expect("there is one at least")
+    }
+}
+
+/// Two targets that touch, the later one first.
+fn touching(targets: &[Target]) -> Option<(usize, usize)> {
+    // In the order of paths, segment by segment, what is below a path follows it at once.
+    let mut order: Vec<usize> = (0..targets.len()).collect();
+    let segments = |index: &usize| {
+        let name = targets.get(*index).map_or("", |target| target.resource.as_str());
+        name.split('/').collect::<Vec<_>>()
+    };
+    order.sort_by_cached_key(segments);
+    let mut subtree: Option<(usize, &Target)> = None;
+    let mut before: Option<(usize, &Target)> = None;
+    for index in order {
+        let target = targets.get(index)?;
+        for (other, known) in [subtree, before].into_iter().flatten() {
+            if known.claim().touches(target.claim()) {
+                return Some((index.max(other), index.min(other)));
+            }
+        }
+        if target.reach == Reach::Subtree {
+            subtree = Some((index, target));
+        }
+        before = Some((index, target));
+    }
+    None
+}
+
+impl fmt::Debug for Targets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+// === impl Actor ===
+
+impl Actor {
+    /// Parses an actor.
+    ///
+    /// # Errors
+    /// Says what is not legal about it.
+    pub fn parse(text: &str) -> Result<Self, Flaw> {
+        check_path(text, "an actor", limits::ACTOR_BYTES_MAX)?;
+        Ok(Self(text.into()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// It and those above it, up to the first segment.
+    pub(crate) fn ancestry(&self) -> impl Iterator<Item = Self> {
+        let mut path = Some(self.as_str());
+        core::iter::from_fn(move || {
+            let here = path?;
+            path = here.rsplit_once('/').map(|(above, _)| above);
+            Some(Self(here.into()))
+        })
+    }
+
+    /// Between which two its descendants sort: from the first on, below the second.
+    pub(crate) fn descendants(&self) -> (Self, Self) {
+        let (from, to) = below(self.as_str());
+        (Self(from), Self(to))
+    }
+
+    /// This actor is `other`, or a descendant of it.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        is_within(self.as_str(), other.as_str())
+    }
+}
+
+// === impl Labels ===
+
+impl Labels {
+    /// Parses labels.
+    ///
+    /// # Errors
+    /// With the key at fault, or none when there are too many: what is not legal about it.
+    pub fn parse<'a>(
+        labels: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, (Option<String>, Flaw)> {
+        let mut parsed: Vec<(SmolStr, SmolStr)> = Vec::new();
+        let mut bytes = 0;
+        for (key, value) in labels {
+            let at = |flaw| (Some(String::from(key)), flaw);
+            let (key_max, value_max) = (limits::LABEL_KEY_CHARS_MAX, limits::LABEL_CHARS_MAX);
+            bounded(key, "a label's key", key.chars().count(), key_max, "characters")
+                .map_err(at)?;
+            without_control(key, "a label's key").map_err(at)?;
+            if !value.is_empty() {
+                let length = value.chars().count();
+                bounded(value, "a label", length, value_max, "characters").map_err(at)?;
+                without_control(value, "a label").map_err(at)?;
+            }
+            bytes += key.len() + value.len();
+            parsed.push((key.into(), value.into()));
+        }
+        if parsed.len() > limits::LABELS_MAX || bytes > limits::LABELS_BYTES_MAX {
             let description = format!(
-                "a resource name may have at most {maximum} segments, this one has {depth}"
+                "at most {} labels of {} bytes in all, found {} of {bytes}",
+                limits::LABELS_MAX,
+                limits::LABELS_BYTES_MAX,
+                parsed.len()
             );
-            return Err(Flaw { description, too_large: true });
+            return Err((None, Flaw { description, too_large: true }));
+        }
+        parsed.sort_unstable();
+        if parsed.windows(2).any(|pair| matches!(pair, [(a, _), (b, _)] if a == b)) {
+            return Err((None, flaw(String::from("a label may be given once"))));
+        }
+        Ok(Self(parsed.into()))
+    }
+
+    /// By key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
+    }
+
+    /// There are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of `others` are among these.
+    #[must_use]
+    pub fn contain(&self, others: &Self) -> bool {
+        others.0.iter().all(|label| self.0.contains(label))
+    }
+
+    /// Bytes of keys and values.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.iter().map(|(key, value)| key.len() + value.len()).sum()
+    }
+}
+
+// === impl Words ===
+
+impl Words {
+    /// Parses words; there may be none.
+    ///
+    /// # Errors
+    /// Says what is not legal about them.
+    pub fn parse(text: &str) -> Result<Self, Flaw> {
+        if !text.is_empty() {
+            let length = text.chars().count();
+            bounded(text, "a text", length, limits::WORDS_CHARS_MAX, "characters")?;
+            without_control(text, "a text")?;
         }
         Ok(Self(text.into()))
     }
@@ -204,6 +617,54 @@ impl ResourceName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+// === impl MaxHold ===
+
+impl MaxHold {
+    /// A longest hold in milliseconds, 1,000..=31,536,000,000.
+    ///
+    /// # Errors
+    /// When it is outside its bounds.
+    pub fn parse(ms: u64) -> Result<Self, Flaw> {
+        let (least, most) = (limits::MAX_HOLD_MS_MIN, limits::MAX_HOLD_MS_MAX);
+        if (least..=most).contains(&ms) {
+            Ok(Self(ms))
+        } else {
+            Err(flaw(format!("a longest hold is {least}..{most} ms, found {ms}")))
+        }
+    }
+
+    /// In milliseconds.
+    #[must_use]
+    pub const fn ms(self) -> u64 {
+        self.0
+    }
+}
+
+// === impl LockDelay ===
+
+impl LockDelay {
+    /// A lock delay in milliseconds, 0..=3,600,000; 0 is none.
+    ///
+    /// # Errors
+    /// When it is outside its bounds.
+    pub fn parse(ms: u64) -> Result<Option<Self>, Flaw> {
+        match u32::try_from(ms) {
+            Ok(0) => Ok(None),
+            Ok(short) if ms <= limits::LOCK_DELAY_MS_MAX => Ok(Some(Self(short))),
+            _ => {
+                let most = limits::LOCK_DELAY_MS_MAX;
+                Err(flaw(format!("a lock delay is 0..{most} ms, found {ms}")))
+            }
+        }
+    }
+
+    /// In milliseconds.
+    #[must_use]
+    pub const fn ms(self) -> u64 {
+        self.0 as u64
     }
 }
 
@@ -362,6 +823,22 @@ impl Ms {
     }
 }
 
+// === impl DurableMs ===
+
+impl DurableMs {
+    /// This moment, `ms` later. Saturates.
+    #[must_use]
+    pub const fn plus(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// Milliseconds from `earlier` to this moment, 0 when it is not earlier.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
 // === impl Revision ===
 
 impl Revision {
@@ -388,7 +865,7 @@ macro_rules! shows_text {
         }
     )*};
 }
-shows_text!(Namespace, ResourceName, Holder);
+shows_text!(Namespace, ResourceName, Holder, Actor, Words);
 
 macro_rules! shows_hex {
     ($($name:ident),*) => {$(
@@ -420,4 +897,4 @@ macro_rules! shows_number {
         }
     )*};
 }
-shows_number!(Revision, Token, SessionNumber, Ms);
+shows_number!(Revision, Token, SessionNumber, Ms, DurableMs);

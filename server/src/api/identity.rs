@@ -8,10 +8,13 @@
 
 use sha2::{Digest, Sha256};
 use singletrack_core::{
-    command::{AcquireLease, LeaseRef, Lifetime},
+    command::{AcquireLease, LeaseRef, Lifetime, Terms, TransferLease},
     fence::{Fence, FenceTarget},
     limits,
-    types::{CommandHash, Mode, Namespace, RequestHash, ResourceName, SessionId, Token},
+    types::{
+        Actor, CommandHash, Mode, Namespace, Reach, RequestHash, ResourceName, SessionId, Target,
+        Token,
+    },
 };
 
 /// Who calls, as far as authentication knows: nobody in particular, until it is built.
@@ -25,6 +28,7 @@ mod number {
     pub(super) const ACQUIRE_LEASE: u8 = 10;
     pub(super) const RELEASE_LEASE: u8 = 13;
     pub(super) const FORCE_RELEASE_LEASE: u8 = 17;
+    pub(super) const TRANSFER_LEASE: u8 = 18;
 }
 
 /// The hash of who asks.
@@ -53,23 +57,36 @@ pub(crate) fn operation_of(request_id: &str) -> Option<(SessionId, u64)> {
     (is_exact && (1..=limits::SEQ_MAX).contains(&number)).then_some((session_id, number))
 }
 
-/// The hash of an acquire.
+/// The hash of an acquire. What the first versions knew has the bytes that it had then.
 pub(crate) fn acquire(command: &AcquireLease, fences: &[Fence]) -> CommandHash {
+    let bytes = Bytes::new().number(number::ACQUIRE_LEASE.into());
+    let AcquireLease { holder, targets, lifetime, priority, terms, .. } = command;
+    let bytes = match (targets.as_slice(), terms) {
+        ([only], None) if is_plain(only) => {
+            bytes.text(holder.as_str()).text(only.resource.as_str()).mode(only.mode)
+        }
+        // No text is so long, so no plain acquire has these bytes.
+        (targets, terms) => bytes
+            .number(NO_TEXT)
+            .text(holder.as_str())
+            .targets(targets)
+            .terms(terms.as_deref().unwrap_or(&Terms::default())),
+    };
     CommandHash(
-        Bytes::new()
-            .number(number::ACQUIRE_LEASE.into())
-            .text(command.holder.as_str())
-            .text(command.target.resource.as_str())
-            .number(match command.target.mode {
-                Mode::Exclusive => 1,
-                Mode::Shared => 2,
-            })
-            .lifetime(command.lifetime)
+        bytes
+            .lifetime(*lifetime)
             // Two's complement in 64 bits: one number, one pattern.
-            .raw(&i64::from(command.priority.get()).to_le_bytes())
+            .raw(&i64::from(priority.get()).to_le_bytes())
             .fences(fences)
             .into_128_bits(),
     )
+}
+
+fn is_plain(target: &Target) -> bool {
+    match (target.mode, target.reach) {
+        (Mode::Exclusive | Mode::Shared, Reach::Exact) => true,
+        (Mode::Permits(_), _) | (_, Reach::Subtree) => false,
+    }
 }
 
 /// The hash of a release.
@@ -100,6 +117,23 @@ pub(crate) fn force_release(
     )
 }
 
+/// The hash of a transfer.
+pub(crate) fn transfer(command: &TransferLease, fences: &[Fence]) -> CommandHash {
+    let TransferLease { lease, to, to_actor, ttl, .. } = command;
+    CommandHash(
+        Bytes::new()
+            .number(number::TRANSFER_LEASE.into())
+            .raw(&lease.lease_id.0)
+            .number(lease.token.0)
+            .text(to.as_str())
+            .actor(to_actor.as_ref())
+            // No ttl is 0.
+            .number(ttl.map_or(0, |ttl| ttl.ms()))
+            .fences(fences)
+            .into_128_bits(),
+    )
+}
+
 /// Canonical bytes on their way into the hash.
 struct Bytes(Sha256);
 
@@ -121,6 +155,41 @@ impl Bytes {
 
     fn text(self, text: &str) -> Self {
         self.number(text.len() as u64).raw(text.as_bytes())
+    }
+
+    fn mode(self, mode: Mode) -> Self {
+        match mode {
+            Mode::Exclusive => self.number(1),
+            Mode::Shared => self.number(2),
+            Mode::Permits(permits) => {
+                self.number(3).number(permits.count().into()).number(permits.limit().into())
+            }
+        }
+    }
+
+    fn targets(self, targets: &[Target]) -> Self {
+        targets.iter().fold(self.number(targets.len() as u64), |bytes, target| {
+            bytes.text(target.resource.as_str()).mode(target.mode).number(match target.reach {
+                Reach::Exact => 1,
+                Reach::Subtree => 2,
+            })
+        })
+    }
+
+    fn actor(self, actor: Option<&Actor>) -> Self {
+        // No actor is empty.
+        self.text(actor.map_or("", Actor::as_str))
+    }
+
+    fn terms(self, terms: &Terms) -> Self {
+        let Terms { actor, labels, max_hold, lock_delay } = terms;
+        let bytes = self.actor(actor.as_ref()).number(labels.iter().count() as u64);
+        labels
+            .iter()
+            .fold(bytes, |bytes, (key, value)| bytes.text(key).text(value))
+            // Neither is 0 when it is there.
+            .number(max_hold.map_or(0, |hold| hold.ms()))
+            .number(lock_delay.map_or(0, |delay| delay.ms()))
     }
 
     fn lifetime(self, lifetime: Lifetime) -> Self {

@@ -123,4 +123,39 @@ impl<A: Ask> LeaseService for Leases<A> {
             encode::force_released(&holder, replayed)
         })
     }
+
+    async fn transfer_lease(
+        &self,
+        request: Request<v1::TransferLeaseRequest>,
+    ) -> Result<Response<v1::TransferLeaseResponse>, Status> {
+        call!(self, request, decode::transfer_lease, Reply::Transferred(grant) => encode::transferred(&grant))
+    }
+
+    async fn request_lease_yield(
+        &self,
+        request: Request<v1::RequestLeaseYieldRequest>,
+    ) -> Result<Response<v1::RequestLeaseYieldResponse>, Status> {
+        call!(self, request, decode::request_lease_yield, Reply::YieldRequested(holders) => encode::yield_requested(&holders))
+    }
+
+    async fn answer_lease_yield(
+        &self,
+        request: Request<v1::AnswerLeaseYieldRequest>,
+    ) -> Result<Response<v1::AnswerLeaseYieldResponse>, Status> {
+        call!(self, request, decode::answer_lease_yield, Reply::YieldAnswered(count) => encode::yield_answered(count))
+    }
+
+    async fn list_lease_waiters(
+        &self,
+        request: Request<v1::ListLeaseWaitersRequest>,
+    ) -> Result<Response<v1::ListLeaseWaitersResponse>, Status> {
+        call!(self, request, decode::list_lease_waiters, Reply::Waiters { waiters, next } => encode::waiter_page(&waiters, next))
+    }
+
+    async fn get_lease_stats(
+        &self,
+        request: Request<v1::GetLeaseStatsRequest>,
+    ) -> Result<Response<v1::GetLeaseStatsResponse>, Status> {
+        call!(self, request, decode::get_lease_stats, Reply::Stats(stats) => encode::lease_stats(&stats))
+    }
 }

@@ -3,16 +3,20 @@
 //! Turns the machine's and the track's refusals into the wire's `Refusal` and keeps each
 //! within its bounds. Knows nothing of gRPC statuses: `status` does.
 
+mod deadlock;
+mod held;
+
 use prost::Message;
 use singletrack_core::{
-    refusal::{Cap, Held, LeaseEnd, Refusal, SessionEnd, StaleFence},
-    types::{Mode, Token},
+    refusal::{Cap, LeaseEnd, Refusal, SessionEnd, StaleFence},
+    types::{ResourceName, Token},
 };
 use singletrack_proto::{
     Reason,
     v1::{self, refusal::Detail},
 };
 
+pub(crate) use self::held::held_detail;
 use crate::{api::flaws::Flaws, track::CallError};
 
 /// Bytes of a refusal's message.
@@ -28,8 +32,6 @@ const VIOLATIONS_BYTES_MAX: usize = 1_100;
 const VIOLATION_TEXT_BYTES_MAX: usize = 160;
 /// Bytes of a name inside a sentence.
 const NAME_BYTES_MAX: usize = 96;
-/// When to ask again for what is held: it may be released long before it expires.
-const HELD_RETRY_MS: (u64, u64) = (50, 1_000);
 /// When to ask again after a cap was met.
 const QUOTA_RETRY_MS: u64 = 1_000;
 /// When to ask again after a shutdown.
@@ -75,8 +77,8 @@ pub(crate) fn machine(refusal: &Refusal) -> v1::Refusal {
         Refusal::StaleFence(stale) => stale_fence(stale),
         Refusal::NotFound => new(
             Reason::NotFound,
-            "there is no such lease, or it ended more than 60 s ago".into(),
-            "check the lease_id, the resource and the token, and the namespace of the call",
+            "there is no such lease, holder or request to yield; a lease that ended more than 60 s ago is forgotten".into(),
+            "check the lease_id or the resource, the token, the number, and the namespace of the call",
         ),
         Refusal::LeaseLost { end, token } => lease_lost(*end, *token),
         Refusal::NotHolder => new(
@@ -85,8 +87,12 @@ pub(crate) fn machine(refusal: &Refusal) -> v1::Refusal {
             "send the lease_id and the token of one and the same grant",
         ),
         Refusal::SessionLost { end } => session_lost(*end),
-        Refusal::Held(held) => held_by(held, false),
-        Refusal::StillWaiting(held) => held_by(held, true),
+        Refusal::Held(held) => held::refusal(held, false),
+        Refusal::StillWaiting(held) => held::refusal(held, true),
+        Refusal::Deadlock(deadlock) => deadlock::refusal(deadlock),
+        Refusal::LimitMismatch { resource, limit, asked } => {
+            limit_mismatch(resource, *limit, *asked)
+        }
         Refusal::Quota { cap, maximum } => quota(*cap, *maximum),
         Refusal::Operation { index, refusal } => {
             let mut inner = machine(refusal);
@@ -201,6 +207,8 @@ pub(crate) fn reason(refusal: &Refusal) -> Reason {
         Refusal::SessionLost { .. } => Reason::SessionLost,
         Refusal::Held(_) => Reason::Held,
         Refusal::StillWaiting(_) => Reason::StillWaiting,
+        Refusal::Deadlock(_) => Reason::Deadlock,
+        Refusal::LimitMismatch { .. } => Reason::LimitMismatch,
         Refusal::Quota { .. } => Reason::Quota,
         Refusal::Operation { refusal, .. } => reason(refusal),
         Refusal::AlreadyDone => Reason::Internal,
@@ -208,66 +216,6 @@ pub(crate) fn reason(refusal: &Refusal) -> Reason {
 }
 
 // === the facts ===
-
-fn held_by(held: &Held, still_waiting: bool) -> v1::Refusal {
-    let resource = short(held.resource.as_str());
-    let who = match held.holders.first() {
-        Some(first) => {
-            let others = u64::from(held.holder_count).saturating_sub(1);
-            let others = if others > 0 { format!(" and {others} more") } else { String::new() };
-            format!(
-                "held by `{}` (token {}, {} ms left){others}",
-                short(first.holder.as_str()),
-                first.token,
-                first.remaining_ms
-            )
-        }
-        None => "free, but others wait for it".into(),
-    };
-    let before = held.queue_position;
-    let (reason, message, next_step) = if still_waiting {
-        (
-            Reason::StillWaiting,
-            format!(
-                "after {} ms `{resource}` is still {who}; your place in the queue is kept, {before} before you",
-                held.waited_ms
-            ),
-            "repeat the call with the same request_id to go on waiting, or give it up with AbandonLease",
-        )
-    } else {
-        (
-            Reason::Held,
-            format!("`{resource}` is {who}; {before} wait before you"),
-            "don't proceed without the lease: ask again with wait_ms and a request_id, or later",
-        )
-    };
-    let mut refusal = new(reason, message, next_step);
-    if !still_waiting {
-        let (least, most) = HELD_RETRY_MS;
-        let first_end = held.holders.iter().map(|holder| holder.remaining_ms).min();
-        refusal.retry_after_ms = first_end.unwrap_or(most).clamp(least, most);
-    }
-    refusal.detail = Some(Detail::Held(v1::HeldDetail {
-        resource: held.resource.to_string(),
-        holders: held
-            .holders
-            .iter()
-            .map(|holder| v1::HeldBy {
-                holder: holder.holder.to_string(),
-                token: holder.token.0,
-                remaining_ms: holder.remaining_ms,
-                shared: match holder.mode {
-                    Mode::Exclusive => false,
-                    Mode::Shared => true,
-                },
-            })
-            .collect(),
-        holder_count: held.holder_count,
-        queue_position: held.queue_position,
-        waited_ms: held.waited_ms,
-    }));
-    bounded(refusal)
-}
 
 fn stale_fence(stale: &StaleFence) -> v1::Refusal {
     let resource = short(stale.resource.as_str());
@@ -298,6 +246,8 @@ fn lease_lost(end: LeaseEnd, token: Token) -> v1::Refusal {
         LeaseEnd::Released => "was released",
         LeaseEnd::Expired => "expired without renewal",
         LeaseEnd::Forced => "was taken away by an administrator",
+        LeaseEnd::Transferred => "was given to another holder",
+        LeaseEnd::MaxHold => "was held for its max_hold_ms",
     };
     let mut refusal = new(
         Reason::LeaseLost,
@@ -314,6 +264,8 @@ pub(crate) fn lease_end(end: LeaseEnd, token: Token) -> v1::LeaseLostDetail {
         LeaseEnd::Released => v1::LeaseEnd::Released,
         LeaseEnd::Expired => v1::LeaseEnd::Expired,
         LeaseEnd::Forced => v1::LeaseEnd::Forced,
+        LeaseEnd::Transferred => v1::LeaseEnd::Transferred,
+        LeaseEnd::MaxHold => v1::LeaseEnd::MaxHold,
     };
     v1::LeaseLostDetail { end: end.into(), token: token.0 }
 }
@@ -343,20 +295,45 @@ pub(crate) fn session_end(end: Option<SessionEnd>) -> v1::SessionLostDetail {
     v1::SessionLostDetail { end: end.into() }
 }
 
-fn quota(cap: Cap, maximum: u64) -> v1::Refusal {
-    let limit = match cap {
-        Cap::Namespaces => "namespaces",
-        Cap::Leases => "leases per namespace",
-        Cap::Waiters => "waiters per namespace",
-        Cap::Sessions => "sessions per namespace",
-        Cap::Bytes => "bytes per namespace",
-        Cap::Memory => "bytes of replay memory",
-    };
+fn limit_mismatch(resource: &ResourceName, limit: u32, asked: u32) -> v1::Refusal {
+    let name = short(resource.as_str());
     let mut refusal = new(
-        Reason::Quota,
-        format!("the cap of {maximum} {limit} is reached"),
-        "release what is no longer needed or wait for it to expire; an administrator can raise the cap",
+        Reason::LimitMismatch,
+        format!(
+            "`{name}` has {limit} permits in all, and {asked} were said: its first holder or waiter has set that"
+        ),
+        &format!(
+            "ask with a limit of {limit}; another limit can be set once nobody holds the resource or waits for it"
+        ),
     );
+    refusal.detail = Some(Detail::LimitMismatch(v1::LimitMismatchDetail {
+        resource: resource.to_string(),
+        limit,
+        asked,
+    }));
+    bounded(refusal)
+}
+
+fn quota(cap: Cap, maximum: u64) -> v1::Refusal {
+    const RELEASE: &str = "release what is no longer needed or wait for it to expire; an administrator can raise the cap";
+    let (limit, next_step) = match cap {
+        Cap::Namespaces => ("namespaces", RELEASE),
+        Cap::Leases => ("leases per namespace", RELEASE),
+        Cap::Waiters => ("waiters per namespace", RELEASE),
+        Cap::Sessions => ("sessions per namespace", RELEASE),
+        Cap::Bytes => ("bytes per namespace", RELEASE),
+        Cap::Memory => ("bytes of replay memory", RELEASE),
+        Cap::Yields => (
+            "requests to yield per lease",
+            "others have asked this holder already: wait for the lease itself, with wait_ms and a request_id",
+        ),
+        Cap::DeadlockSearch => (
+            "steps of a search for deadlocks",
+            "too many actors wait for each other to be sure that this wait is safe: ask again later with wait_ms 0, or release what this actor holds and then wait",
+        ),
+    };
+    let mut refusal =
+        new(Reason::Quota, format!("the cap of {maximum} {limit} is reached"), next_step);
     refusal.retry_after_ms = QUOTA_RETRY_MS;
     refusal.detail = Some(Detail::Limit(v1::LimitDetail { limit: limit.into(), maximum }));
     refusal
@@ -374,17 +351,19 @@ fn new(reason: Reason, message: String, next_step: &str) -> v1::Refusal {
     }
 }
 
-/// Cuts holders, then violations, until the refusal fits.
+/// Cuts details, as little as it takes, until the refusal fits.
 fn bounded(mut refusal: v1::Refusal) -> v1::Refusal {
     while refusal.encoded_len() > REFUSAL_BYTES_MAX {
         let cut = match &mut refusal.detail {
-            Some(Detail::Held(held)) => held.holders.pop().is_some(),
+            Some(Detail::Held(held)) => held::cut(held),
+            Some(Detail::Deadlock(deadlock)) => deadlock::cut(deadlock),
             Some(Detail::Malformed(malformed)) => malformed.violations.pop().is_some(),
             Some(
                 Detail::StaleFence(_)
                 | Detail::LeaseLost(_)
                 | Detail::Limit(_)
-                | Detail::SessionLost(_),
+                | Detail::SessionLost(_)
+                | Detail::LimitMismatch(_),
             )
             | None => false,
         };
@@ -393,6 +372,15 @@ fn bounded(mut refusal: v1::Refusal) -> v1::Refusal {
         }
     }
     refusal
+}
+
+/// Cuts a name of a detail; true: it was longer than that.
+fn shorten(name: &mut String, maximum: usize) -> bool {
+    let is_long = name.len() > maximum;
+    if is_long {
+        *name = clip(name, maximum);
+    }
+    is_long
 }
 
 fn short(name: &str) -> String {

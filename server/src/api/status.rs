@@ -150,6 +150,17 @@ fn error_info(reason: Reason, refusal: &v1::Refusal) -> pb::ErrorInfo {
                 say("token", &first.token);
             }
             say("queue_position", &held.queue_position);
+            if held.closed_ms > 0 {
+                say("closed_ms", &held.closed_ms);
+            }
+        }
+        Some(Detail::Deadlock(deadlock)) => {
+            let actors: Vec<_> = deadlock.cycle.iter().map(|step| step.actor.as_str()).collect();
+            say("cycle", &actors.join(" -> "));
+        }
+        Some(Detail::LimitMismatch(mismatch)) => {
+            say("limit", &mismatch.limit);
+            say("asked", &mismatch.asked);
         }
         Some(Detail::StaleFence(stale)) => {
             say("presented_token", &stale.presented_token);

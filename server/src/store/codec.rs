@@ -4,19 +4,21 @@
 //! A decoder trusts nothing: bytes that passed their checksum may still be from a version with
 //! a bug. It parses into the same validated types as the edge does, and says [`Flawed`].
 
+mod lease;
+
 use std::sync::Arc;
 
 use prost::Message;
 use singletrack_core::{
     change::{
-        Change, Effect, LeaseEnded, LeaseGranted, RequestOf, RequestRemembered, RowKey,
-        SessionEnded, SessionOpened, Trace, Transaction,
+        Change, Effect, RequestOf, RequestRemembered, RowKey, SessionEnded, SessionOpened, Trace,
+        Transaction,
     },
     limits::{REVISION_END, SEQ_MAX},
-    refusal::{LeaseEnd, SessionEnd},
+    refusal::SessionEnd,
     types::{
-        CommandHash, Flaw, Holder, LeaseId, Mode, Namespace, RequestHash, RequestMark,
-        ResourceName, Revision, SessionId, SessionNumber, Target, Token, Ttl,
+        CommandHash, DurableMs, Flaw, Holder, LeaseId, Namespace, RequestHash, RequestMark,
+        Revision, SessionId, SessionNumber, Token, Ttl,
     },
 };
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -139,8 +141,19 @@ fn change_out(change: &Change) -> wire::Change {
                 revision: revision.0,
             })
         }
-        Change::LeaseGranted(granted) => Out::LeaseGranted(granted_out(granted)),
-        Change::LeaseEnded(ended) => Out::LeaseEnded(ended_out(ended)),
+        Change::TimePassed { at, revision } => {
+            Out::TimePassed(wire::TimePassed { at: at.0, revision: revision.0 })
+        }
+        Change::LeaseGranted(granted) => Out::LeaseGranted(lease::granted_out(granted)),
+        Change::LeaseEnded(ended) => Out::LeaseEnded(lease::ended_out(ended)),
+        Change::LeaseClosed(closed) => Out::LeaseClosed(lease::closed_out(closed)),
+        Change::LeaseReopened { namespace, token, revision } => {
+            Out::LeaseReopened(wire::LeaseReopened {
+                namespace: namespace.as_str().to_owned(),
+                token: token.0,
+                revision: revision.0,
+            })
+        }
     };
     wire::Change { change: Some(change) }
 }
@@ -173,8 +186,17 @@ fn change_in(change: wire::Change) -> Result<Change, Flawed> {
             below: floored.below,
             revision: Revision(floored.revision),
         },
-        In::LeaseGranted(granted) => Change::LeaseGranted(Arc::new(granted_in(granted)?)),
-        In::LeaseEnded(ended) => Change::LeaseEnded(Arc::new(ended_in(ended)?)),
+        In::TimePassed(passed) => {
+            Change::TimePassed { at: DurableMs(passed.at), revision: Revision(passed.revision) }
+        }
+        In::LeaseGranted(granted) => Change::LeaseGranted(Arc::new(lease::granted_in(granted)?)),
+        In::LeaseEnded(ended) => Change::LeaseEnded(Arc::new(lease::ended_in(ended)?)),
+        In::LeaseClosed(closed) => Change::LeaseClosed(Arc::new(lease::closed_in(closed)?)),
+        In::LeaseReopened(reopened) => Change::LeaseReopened {
+            namespace: Namespace::parse(&reopened.namespace)?,
+            token: Token::parse(reopened.token)?,
+            revision: Revision(reopened.revision),
+        },
     })
 }
 
@@ -224,108 +246,6 @@ fn session_ended_in(ended: wire::SessionEnded) -> Result<SessionEnded, Flawed> {
     Ok(SessionEnded { opened, revision: Revision(ended.revision), end })
 }
 
-fn granted_out(granted: &LeaseGranted) -> wire::LeaseGranted {
-    wire::LeaseGranted {
-        namespace: granted.namespace.as_str().to_owned(),
-        lease_id: granted.lease_id.0.to_vec(),
-        token: granted.token.0,
-        holder: granted.holder.as_str().to_owned(),
-        target: Some(target_out(&granted.target())),
-        ttl_ms: u32::try_from(granted.ttl.ms()).expect("a ttl is kept in 32 bits"),
-        request: granted.request.as_ref().map(mark_out),
-        session: number_out(granted.session),
-        is_bound: granted.is_bound,
-    }
-}
-
-fn granted_in(granted: wire::LeaseGranted) -> Result<LeaseGranted, Flawed> {
-    let target = target_in(required(granted.target, "a target")?)?;
-    let session = number_in(granted.session)?;
-    if granted.is_bound && session.is_none() {
-        return Err(Flawed(String::from("a lease that lives with no session")));
-    }
-    Ok(LeaseGranted {
-        namespace: Namespace::parse(&granted.namespace)?,
-        lease_id: LeaseId(hash(&granted.lease_id)?),
-        token: Token::parse(granted.token)?,
-        holder: Holder::parse(&granted.holder)?,
-        resource: target.resource,
-        mode: target.mode,
-        ttl: Ttl::parse(u64::from(granted.ttl_ms))?,
-        session,
-        is_bound: granted.is_bound,
-        request: granted.request.map(mark_in).transpose()?,
-    })
-}
-
-fn target_out(target: &Target) -> wire::Target {
-    let mode = match target.mode {
-        Mode::Exclusive => wire::LeaseMode::Exclusive,
-        Mode::Shared => wire::LeaseMode::Shared,
-    };
-    wire::Target { resource: target.resource.as_str().to_owned(), mode: mode.into() }
-}
-
-fn target_in(target: wire::Target) -> Result<Target, Flawed> {
-    let mode = match wire::LeaseMode::try_from(target.mode) {
-        Ok(wire::LeaseMode::Exclusive) => Mode::Exclusive,
-        Ok(wire::LeaseMode::Shared) => Mode::Shared,
-        Ok(wire::LeaseMode::Unspecified) | Err(_) => {
-            return Err(Flawed(format!("a lease of mode {}", target.mode)));
-        }
-    };
-    Ok(Target { resource: ResourceName::parse(&target.resource)?, mode })
-}
-
-fn end_out(end: LeaseEnd) -> wire::LeaseEndKind {
-    match end {
-        LeaseEnd::Released => wire::LeaseEndKind::Released,
-        LeaseEnd::Expired => wire::LeaseEndKind::Expired,
-        LeaseEnd::Forced => wire::LeaseEndKind::Forced,
-    }
-}
-
-fn end_in(end: i32) -> Result<LeaseEnd, Flawed> {
-    match wire::LeaseEndKind::try_from(end) {
-        Ok(wire::LeaseEndKind::Released) => Ok(LeaseEnd::Released),
-        Ok(wire::LeaseEndKind::Expired) => Ok(LeaseEnd::Expired),
-        Ok(wire::LeaseEndKind::Forced) => Ok(LeaseEnd::Forced),
-        Ok(wire::LeaseEndKind::Unspecified) | Err(_) => {
-            Err(Flawed(format!("an end of kind {end}")))
-        }
-    }
-}
-
-fn ended_out(ended: &LeaseEnded) -> wire::LeaseEnded {
-    wire::LeaseEnded {
-        namespace: ended.namespace.as_str().to_owned(),
-        lease_id: ended.lease_id.0.to_vec(),
-        token: ended.token.0,
-        revision: ended.revision.0,
-        end: end_out(ended.end).into(),
-        request: ended.request.as_ref().map(mark_out),
-        session: number_out(ended.session),
-        by: ended.by.map(|by| wire::RequestOf {
-            session: by.session.revision().0,
-            seq: by.seq,
-            mark: Some(mark_out(&by.mark)),
-        }),
-    }
-}
-
-fn ended_in(ended: wire::LeaseEnded) -> Result<LeaseEnded, Flawed> {
-    Ok(LeaseEnded {
-        namespace: Namespace::parse(&ended.namespace)?,
-        lease_id: LeaseId(hash(&ended.lease_id)?),
-        token: Token::parse(ended.token)?,
-        revision: Revision(ended.revision),
-        end: end_in(ended.end)?,
-        session: number_in(ended.session)?,
-        request: ended.request.map(mark_in).transpose()?,
-        by: ended.by.map(by_in).transpose()?,
-    })
-}
-
 fn by_in(by: wire::RequestOf) -> Result<RequestOf, Flawed> {
     let mark = mark_in(required(by.mark, "the mark of an operation")?)?;
     match of_in(by.session, by.seq)? {
@@ -363,9 +283,13 @@ fn effect_out(effect: &Effect) -> wire::Effect {
         Effect::Acquired { lease_id, token } => {
             Out::Acquired(wire::Acquired { lease_id: lease_id.0.to_vec(), token: token.0 })
         }
-        Effect::LeaseEnded { end, token } => {
-            Out::AcquiredEnded(wire::AcquiredEnded { end: end_out(*end).into(), token: token.0 })
+        Effect::Transferred { lease_id, token } => {
+            Out::Transferred(wire::Transferred { lease_id: lease_id.0.to_vec(), token: token.0 })
         }
+        Effect::LeaseEnded { end, token } => Out::AcquiredEnded(wire::AcquiredEnded {
+            end: lease::end_out(*end).into(),
+            token: token.0,
+        }),
     };
     wire::Effect { effect: Some(effect) }
 }
@@ -384,8 +308,12 @@ fn effect_in(effect: wire::Effect) -> Result<Effect, Flawed> {
             lease_id: LeaseId(hash(&acquired.lease_id)?),
             token: Token::parse(acquired.token)?,
         },
+        In::Transferred(transferred) => Effect::Transferred {
+            lease_id: LeaseId(hash(&transferred.lease_id)?),
+            token: Token::parse(transferred.token)?,
+        },
         In::AcquiredEnded(ended) => {
-            Effect::LeaseEnded { end: end_in(ended.end)?, token: Token::parse(ended.token)? }
+            Effect::LeaseEnded { end: lease::end_in(ended.end)?, token: Token::parse(ended.token)? }
         }
     })
 }
@@ -410,6 +338,8 @@ fn required<T>(field: Option<T>, what: &str) -> Result<T, Flawed> {
 
 /// First byte of the key of a row that is a statement about the others.
 const META: u8 = 0;
+/// The key of the clock, the first row there is.
+const CLOCK: u8 = 1;
 /// First byte of the key of a session: the tag of its change.
 const SESSION: u8 = 4;
 /// First byte of the key of a lease: the tag of its change.
@@ -428,6 +358,7 @@ pub(super) const FIRST_ROW_KEY: &[u8] = &[META + 1];
 #[must_use]
 pub(super) fn encode_key(key: &RowKey) -> Vec<u8> {
     let (kind, namespace, revision) = match key {
+        RowKey::Clock => return vec![CLOCK],
         RowKey::Session(namespace, number) => (SESSION, namespace, number.revision().0),
         RowKey::Lease(namespace, token) => (LEASE, namespace, token.0),
     };

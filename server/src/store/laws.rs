@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use proptest::{collection, prelude::*, test_runner::TestRunner};
 use singletrack_core::{
     change::{Change, RowKey, Trace},
-    types::{Revision, Token},
+    types::{DurableMs, Revision, Token},
 };
 use tempfile::TempDir;
 
@@ -14,7 +14,10 @@ use super::{
     coalesce::Pending,
     disk::{self, Sizes},
     memory::{Disk, Tail},
-    samples::{end, ended, entry, grant, granted, key, opened, remembered, session_ended, swept},
+    samples::{
+        closed, end, ended, entry, grant, granted, key, opened, remembered, reopened,
+        session_ended, swept,
+    },
 };
 
 /// A store that can be opened again and again.
@@ -194,8 +197,12 @@ enum Step {
     Grant(u64),
     /// One live lease ends.
     End(usize),
+    /// One live lease ends and is closed, or one that is closed is reopened.
+    Close(usize),
     /// A session opens, or one that is there ends, or one that has ended goes.
     Session(usize),
+    /// Durable time goes on.
+    Clock,
     Remember,
     /// A snapshot with a row a slice; `crash_after`: the machine stops after so many slices,
     /// if there are as many. Otherwise the marker is written, and the log released if asked
@@ -220,7 +227,9 @@ fn any_steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => (1..4_u64).prop_map(Step::Grant),
         6 => any::<usize>().prop_map(Step::End),
+        3 => any::<usize>().prop_map(Step::Close),
         3 => any::<usize>().prop_map(Step::Session),
+        1 => Just(Step::Clock),
         1 => Just(Step::Remember),
         3 => snapshot,
         1 => Just(Step::Crash),
@@ -232,7 +241,7 @@ fn any_steps() -> impl Strategy<Value = Vec<Step>> {
 fn token_of(key: &RowKey) -> Option<Token> {
     match key {
         RowKey::Lease(_, token) => Some(*token),
-        RowKey::Session(..) => None,
+        RowKey::Clock | RowKey::Session(..) => None,
     }
 }
 
@@ -288,7 +297,23 @@ impl<H: Harness> Run<H> {
                 self.memory.push(ended(token.0, self.revision));
                 self.append(vec![ended(token.0, self.revision)]);
             }
+            Step::Close(index) => {
+                let leases: Vec<Token> = self.rows.keys().filter_map(token_of).collect();
+                if leases.is_empty() {
+                    return;
+                }
+                let token = leases[index % leases.len()].0;
+                self.revision += 1;
+                let is_closed = matches!(self.rows[&key(token)], Change::LeaseClosed(_));
+                let change = if is_closed { reopened } else { closed };
+                self.change(change(token, self.revision));
+            }
             Step::Session(index) => self.session(index),
+            Step::Clock => {
+                self.revision += 1;
+                let (at, revision) = (DurableMs(self.revision), Revision(self.revision));
+                self.change(Change::TimePassed { at, revision });
+            }
             Step::Remember => {
                 self.revision += 1;
                 self.memory.push(remembered(self.revision));
@@ -304,7 +329,7 @@ impl<H: Harness> Run<H> {
     /// Opens a session, or ends one, or removes one that has ended.
     fn session(&mut self, index: usize) {
         let sessions: Vec<_> =
-            self.rows.keys().filter(|key| token_of(key).is_none()).cloned().collect();
+            self.rows.keys().filter(|key| matches!(key, RowKey::Session(..))).cloned().collect();
         self.revision += 1;
         let at = index % (sessions.len() + 1);
         let change = match sessions.get(at).map(|key| &self.rows[key]) {
@@ -313,6 +338,10 @@ impl<H: Harness> Run<H> {
             Some(Change::SessionEnded(it)) => swept(&it.opened, self.revision),
             Some(other) => panic!("no row of a session: {other:?}"),
         };
+        self.change(change);
+    }
+
+    fn change(&mut self, change: Change) {
         match change.trace() {
             Trace::Created(key) | Trace::Written(key) => {
                 self.rows.insert(key, change.clone());
@@ -322,7 +351,7 @@ impl<H: Harness> Run<H> {
             }
             Trace::None => {}
         }
-        if matches!(change, Change::SessionEnded(_)) {
+        if matches!(change, Change::SessionEnded(_) | Change::LeaseClosed(_)) {
             self.memory.push(change.clone());
         }
         self.append(vec![change]);

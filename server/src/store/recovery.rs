@@ -145,11 +145,14 @@ impl Fold {
                 | Change::RequestAbandoned { .. }
                 | Change::SessionEnded(_)
                 | Change::SessionFloored { .. }
-                | Change::LeaseEnded(_) => self.memory.push(change.clone()),
+                | Change::LeaseEnded(_)
+                | Change::LeaseClosed(_) => self.memory.push(change.clone()),
                 Change::Started { .. }
                 | Change::SessionOpened(_)
                 | Change::SessionSwept { .. }
-                | Change::LeaseGranted(_) => {}
+                | Change::TimePassed { .. }
+                | Change::LeaseGranted(_)
+                | Change::LeaseReopened { .. } => {}
             }
         }
     }

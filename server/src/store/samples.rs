@@ -5,13 +5,15 @@ use std::sync::Arc;
 use proptest::{collection, option, prelude::*};
 use singletrack_core::{
     change::{
-        Change, Effect, LeaseEnded, LeaseGranted, RequestOf, RequestRemembered, RowKey,
-        SessionEnded, SessionOpened, Transaction,
+        Change, Effect, LeaseClosed, LeaseEnded, LeaseGranted, NewLease, RequestOf,
+        RequestRemembered, RowKey, SessionEnded, SessionOpened, Transaction,
     },
+    command::Terms,
     refusal::{LeaseEnd, SessionEnd},
     types::{
-        CommandHash, Holder, LeaseId, Mode, Namespace, RequestHash, RequestMark, ResourceName,
-        Revision, SessionId, SessionNumber, Token, Ttl,
+        Actor, CommandHash, DurableMs, Holder, Labels, LeaseId, LockDelay, MaxHold, Mode,
+        Namespace, Permits, Reach, RequestHash, RequestMark, ResourceName, Revision, SessionId,
+        SessionNumber, Target, Targets, Token, Ttl,
     },
 };
 
@@ -19,18 +21,38 @@ use super::Entry;
 
 /// A lease of that token, in the default namespace.
 pub(super) fn granted(token: u64) -> Change {
-    Change::LeaseGranted(Arc::new(LeaseGranted {
+    Change::LeaseGranted(Arc::new(LeaseGranted::new(lease(token))))
+}
+
+/// What it is made of.
+pub(super) fn lease(token: u64) -> NewLease {
+    let resource = ResourceName::parse(&format!("file/{token}")).unwrap();
+    NewLease {
         namespace: Namespace::default(),
         lease_id: LeaseId([7; 16]),
         token: Token(token),
         holder: Holder::parse("agent").unwrap(),
-        resource: ResourceName::parse(&format!("file/{token}")).unwrap(),
-        mode: Mode::Exclusive,
+        granted_at: DurableMs(0),
+        targets: Targets::one(Target::exact(resource, Mode::Exclusive)),
+        terms: None,
         ttl: Ttl::parse(30_000).unwrap(),
         session: None,
         is_bound: false,
         request: None,
-    }))
+    }
+}
+
+/// The lease of that token, over and closed.
+pub(super) fn closed(token: u64, revision: u64) -> Change {
+    let granted = Arc::new(LeaseGranted::new(lease(token)));
+    let Change::LeaseEnded(ended) = ended(token, revision) else { unreachable!() };
+    Change::LeaseClosed(Arc::new(LeaseClosed { granted, ended, until: DurableMs(9_000) }))
+}
+
+/// Its resources are open again.
+pub(super) fn reopened(token: u64, revision: u64) -> Change {
+    let namespace = Namespace::default();
+    Change::LeaseReopened { namespace, token: Token(token), revision: Revision(revision) }
 }
 
 /// The end of the lease of that token.
@@ -120,12 +142,10 @@ pub(super) fn any_namespace() -> impl Strategy<Value = Namespace> {
 
 /// The key of any row.
 pub(super) fn any_key() -> impl Strategy<Value = RowKey> {
-    (any_namespace(), any_token(), any::<bool>()).prop_map(|(namespace, token, session)| {
-        if session {
-            RowKey::Session(namespace, SessionNumber::parse(token.0).unwrap())
-        } else {
-            RowKey::Lease(namespace, token)
-        }
+    (any_namespace(), any_token(), 0..5).prop_map(|(namespace, token, kind)| match kind {
+        0 => RowKey::Clock,
+        1 | 2 => RowKey::Session(namespace, SessionNumber::parse(token.0).unwrap()),
+        _ => RowKey::Lease(namespace, token),
     })
 }
 
@@ -134,7 +154,13 @@ pub(super) fn any_token() -> impl Strategy<Value = Token> {
 }
 
 fn any_end() -> impl Strategy<Value = LeaseEnd> {
-    prop_oneof![Just(LeaseEnd::Released), Just(LeaseEnd::Expired), Just(LeaseEnd::Forced)]
+    prop_oneof![
+        Just(LeaseEnd::Released),
+        Just(LeaseEnd::Expired),
+        Just(LeaseEnd::Forced),
+        Just(LeaseEnd::Transferred),
+        Just(LeaseEnd::MaxHold),
+    ]
 }
 
 fn any_number() -> impl Strategy<Value = SessionNumber> {
@@ -184,26 +210,65 @@ fn any_effect() -> impl Strategy<Value = Effect> {
         any_holder().prop_map(|holder| Effect::ForceReleased { holder }),
         (any::<[u8; 16]>(), any_token())
             .prop_map(|(id, token)| Effect::Acquired { lease_id: LeaseId(id), token }),
+        (any::<[u8; 16]>(), any_token())
+            .prop_map(|(id, token)| Effect::Transferred { lease_id: LeaseId(id), token }),
         (any_end(), any_token()).prop_map(|(end, token)| Effect::LeaseEnded { end, token }),
     ];
     leaf.prop_recursive(3, 12, 4, |inner| collection::vec(inner, 0..4).prop_map(Effect::Transacted))
 }
 
-fn any_granted() -> impl Strategy<Value = Change> {
-    let names = (any_namespace(), any_holder(), "[a-z]{1,9}(/[a-z]{1,9}){0,3}");
-    let rest = (any::<[u8; 16]>(), any_token(), any::<bool>(), 1_000..86_400_000_u64);
+fn any_mode() -> impl Strategy<Value = (Mode, Reach)> {
+    let permits = (1..=1_000_000_u32)
+        .prop_flat_map(|limit| (1..=limit, Just(limit)))
+        .prop_map(|(count, limit)| Mode::Permits(Permits::parse(count, limit).unwrap()));
+    let reach = prop_oneof![Just(Reach::Exact), Just(Reach::Subtree)];
+    prop_oneof![
+        (prop_oneof![Just(Mode::Exclusive), Just(Mode::Shared)], reach),
+        permits.prop_map(|mode| (mode, Reach::Exact)),
+    ]
+}
+
+/// Each in a tree of its own, so that no two touch.
+fn any_targets() -> impl Strategy<Value = Targets> {
+    let target = || ("[a-z]{1,9}(/[a-z]{1,9}){0,3}", any_mode());
+    let some = prop_oneof![collection::vec(target(), 1..2), collection::vec(target(), 2..6)];
+    some.prop_map(|targets| {
+        let targets = targets.into_iter().enumerate().map(|(i, (name, (mode, reach)))| {
+            let resource = ResourceName::parse(&format!("{i}/{name}")).unwrap();
+            Target { resource, mode, reach }
+        });
+        Targets::parse(targets.collect()).unwrap()
+    })
+}
+
+fn any_terms() -> impl Strategy<Value = Terms> {
+    let labels = collection::btree_map("[a-zé界]{1,20}", "[a-zé界 ]{0,30}", 0..4);
+    let times = (option::of(1_000..31_536_000_000_u64), 0..=3_600_000_u64);
+    (option::of("[a-z]{1,9}(/[a-z]{1,9}){0,3}"), labels, times).prop_map(
+        |(actor, labels, (max_hold, lock_delay))| Terms {
+            actor: actor.map(|actor| Actor::parse(&actor).unwrap()),
+            labels: Labels::parse(labels.iter().map(|(k, v)| (&**k, &**v))).unwrap(),
+            max_hold: max_hold.map(|ms| MaxHold::parse(ms).unwrap()),
+            lock_delay: LockDelay::parse(lock_delay).unwrap(),
+        },
+    )
+}
+
+fn any_lease() -> impl Strategy<Value = Arc<LeaseGranted>> {
+    let names = (any_namespace(), any_holder(), any_targets(), option::of(any_terms()));
+    let rest = (any::<[u8; 16]>(), any_token(), any::<u64>(), 1_000..86_400_000_u64);
     let origin = (option::of(any_mark()), option::of((any_number(), any::<bool>())));
     (names, rest, origin).prop_map(|(names, rest, (request, session))| {
-        let (namespace, holder, resource) = names;
-        let (id, token, shared, ttl) = rest;
-        let mode = if shared { Mode::Shared } else { Mode::Exclusive };
-        Change::LeaseGranted(Arc::new(LeaseGranted {
+        let (namespace, holder, targets, terms) = names;
+        let (id, token, granted_at, ttl) = rest;
+        Arc::new(LeaseGranted::new(NewLease {
             namespace,
             lease_id: LeaseId(id),
             token,
             holder,
-            resource: ResourceName::parse(&resource).unwrap(),
-            mode,
+            granted_at: DurableMs(granted_at),
+            targets,
+            terms: terms.map(Box::new),
             ttl: Ttl::parse(ttl).unwrap(),
             session: session.map(|(number, _)| number),
             is_bound: session.is_some_and(|(_, bound)| bound),
@@ -212,13 +277,13 @@ fn any_granted() -> impl Strategy<Value = Change> {
     })
 }
 
-fn any_ended() -> impl Strategy<Value = Change> {
+fn any_ended() -> impl Strategy<Value = LeaseEnded> {
     let ids = (any_namespace(), any::<[u8; 16]>(), any_token(), any::<u64>());
     let by = option::of((any_operation(), any_mark()));
     let origin = (option::of(any_mark()), option::of(any_number()), by);
     (ids, any_end(), origin).prop_map(|(ids, end, (request, session, by))| {
         let (namespace, id, token, revision) = ids;
-        Change::LeaseEnded(Arc::new(LeaseEnded {
+        LeaseEnded {
             namespace,
             lease_id: LeaseId(id),
             token,
@@ -227,7 +292,19 @@ fn any_ended() -> impl Strategy<Value = Change> {
             session,
             request,
             by: by.map(|((session, seq), mark)| RequestOf { session, seq, mark }),
-        }))
+        }
+    })
+}
+
+fn any_closed() -> impl Strategy<Value = LeaseClosed> {
+    (any_lease(), any_ended(), any::<u64>()).prop_map(|(granted, ended, until)| LeaseClosed {
+        ended: Arc::new(LeaseEnded {
+            namespace: granted.namespace.clone(),
+            token: granted.token,
+            ..ended
+        }),
+        granted,
+        until: DurableMs(until),
     })
 }
 
@@ -249,8 +326,15 @@ pub(super) fn any_change() -> impl Strategy<Value = Change> {
             Change::RequestAbandoned { id: RequestHash(id), revision: Revision(revision) }
         }),
         any_session_change(),
-        any_granted(),
-        any_ended(),
+        (any::<u64>(), any::<u64>()).prop_map(|(at, revision)| {
+            Change::TimePassed { at: DurableMs(at), revision: Revision(revision) }
+        }),
+        any_lease().prop_map(Change::LeaseGranted),
+        any_ended().prop_map(|ended| Change::LeaseEnded(Arc::new(ended))),
+        any_closed().prop_map(|closed| Change::LeaseClosed(Arc::new(closed))),
+        (any_namespace(), any_token(), any::<u64>()).prop_map(|(namespace, token, revision)| {
+            Change::LeaseReopened { namespace, token, revision: Revision(revision) }
+        }),
     ]
 }
 

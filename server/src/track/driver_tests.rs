@@ -8,10 +8,10 @@ use std::{
 use singletrack_core::{
     command::{AcquireLease, LeaseKey, LeaseRef, Lifetime},
     refusal::Refusal,
-    reply::{Grant, Reply},
+    reply::{Grant, Renewed, Reply},
     types::{
         CommandHash, Holder, LeaseId, Mode, Namespace, Priority, RequestHash, RequestMark,
-        ResourceName, Target, Ttl,
+        ResourceName, Target, Targets, Ttl,
     },
 };
 
@@ -63,15 +63,26 @@ fn question(command: Command) -> Question {
     }
 }
 
+/// One resource, exactly.
+fn only(name: &str, mode: Mode) -> Targets {
+    Targets::one(Target::exact(ResourceName::parse(name).unwrap(), mode))
+}
+
+/// What a renewal of one lease is answered that nobody wants.
+fn renewed(remaining_ms: u64) -> Reply {
+    Reply::Renewed([Ok(Renewed { remaining_ms, yield_requests: 0 })].into())
+}
+
 fn acquire(name: &str, id: u8, wait_ms: u64) -> Question {
     question(Command::AcquireLease(AcquireLease {
         lease_id: LeaseId([id; 16]),
         holder: Holder::parse("h").unwrap(),
-        target: Target { resource: ResourceName::parse(name).unwrap(), mode: Mode::Exclusive },
+        targets: only(name, Mode::Exclusive),
         lifetime: Lifetime::Ttl(Ttl::parse(60_000).unwrap()),
         wait_ms,
         keep_ms: 10_000,
         priority: Priority::default(),
+        terms: None,
     }))
 }
 
@@ -291,8 +302,8 @@ async fn renewals_are_answered_while_the_disk_stands_still() {
     });
     rig.disk.await_stalled();
     let lease = LeaseRef { lease_id: held.lease_id, token: held.token };
-    let renewed = rig.handle.call(question(Command::RenewLeases([lease].into()))).await;
-    assert_eq!(renewed, Ok(Reply::Renewed([Ok(60_000)].into())));
+    let answer = rig.handle.call(question(Command::RenewLeases([lease].into()))).await;
+    assert_eq!(answer, Ok(renewed(60_000)));
     assert!(!writing.is_finished());
     rig.disk.resume();
     grant(writing.await.unwrap());

@@ -282,7 +282,10 @@ impl Shared {
     }
 
     fn note_unclaimed(&self, returns: Option<Namespace>, unheard: Result<Reply, CallError>) {
-        if let (Some(namespace), Ok(Reply::Acquired(grant))) = (returns, unheard) {
+        // Of a transfer too: nobody knows the new lease's id.
+        if let (Some(namespace), Ok(Reply::Acquired(grant) | Reply::Transferred(grant))) =
+            (returns, unheard)
+        {
             let lease = LeaseRef { lease_id: grant.lease_id, token: grant.token };
             self.intake().unclaimed.push((namespace, lease));
             self.wake();
@@ -306,6 +309,11 @@ impl Intake {
             | Command::ListLeases { .. }
             | Command::CheckLease { .. }
             | Command::ForceReleaseLease { .. }
+            | Command::TransferLease(_)
+            | Command::RequestLeaseYield(_)
+            | Command::AnswerLeaseYield(_)
+            | Command::ListLeaseWaiters { .. }
+            | Command::GetLeaseStats
             | Command::OpenSession(_)
             | Command::AttachSession(_)
             | Command::CloseSession(_)

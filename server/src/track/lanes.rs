@@ -133,7 +133,7 @@ mod tests {
             origin: None,
             age_ms: 0,
             fences: Box::default(),
-            command: Command::ListLeases { after: 0, count: 1 },
+            command: Command::ListLeases { after: 0, count: 1, filter: Box::default() },
         }
     }
 

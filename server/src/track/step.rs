@@ -30,15 +30,14 @@ pub const OUTSTANDING_MAX: usize = 2;
 pub const BATCH_COMMANDS_MAX: usize = 512;
 /// Bytes of one batch.
 pub const BATCH_BYTES_MAX: usize = 1_310_720;
-/// Grants decided at once; more follow while there is room.
+/// Waiters looked at in one slice; more follow while there is room.
 const SETTLE_MAX: usize = 64;
-/// Bytes that so many grants may weigh.
-const SETTLE_BYTES_MAX: usize = SETTLE_MAX * 2_048;
-/// Bytes that one slice of expiries may weigh.
-const TICK_BYTES_MAX: usize =
-    limits::SLICE_MAX * END_BYTES_MAX + limits::SESSIONS_SLICE_MAX * SESSION_BYTES_MAX;
+/// Bytes that the grants of one slice may weigh.
+const SETTLE_BYTES_MAX: usize = limits::SETTLE_BYTES_MAX;
+/// Bytes that one slice of expiries may weigh: the last one may come on top, and the clock.
+const TICK_BYTES_MAX: usize = limits::SLICE_BYTES_MAX + CLOSED_BYTES_MAX + CLOCK_BYTES_MAX;
 /// Bytes that one slice of what an ended session leaves may weigh.
-const SWEEP_BYTES_MAX: usize = (limits::SLICE_MAX + 1) * END_BYTES_MAX;
+const SWEEP_BYTES_MAX: usize = limits::SLICE_BYTES_MAX + CLOSED_BYTES_MAX + END_BYTES_MAX;
 /// Bytes that one slice of what is said again may weigh: its bound, and one transaction's replies.
 const CARRY_BYTES_MAX: usize = limits::CARRY_BYTES_MAX
     + limits::OPERATIONS_MAX * (limits::HOLDER_CHARS_MAX * 4 + 32)
@@ -47,17 +46,37 @@ const CARRY_BYTES_MAX: usize = limits::CARRY_BYTES_MAX
 const END_BYTES_MAX: usize = 352;
 /// Bytes that the end of a session may weigh.
 const SESSION_BYTES_MAX: usize = 1_400;
+/// Bytes that the clock weighs.
+const CLOCK_BYTES_MAX: usize = 48;
+/// Bytes that a grant may weigh: its names, its targets, its terms.
+const GRANT_BYTES_MAX: usize = 160
+    + limits::NAMESPACE_CHARS_MAX
+    + limits::HOLDER_CHARS_MAX * 4
+    + limits::TARGETS_MAX * 32
+    + limits::TARGETS_BYTES_MAX
+    + 64
+    + limits::ACTOR_BYTES_MAX
+    + limits::LABELS_MAX * 16
+    + limits::LABELS_BYTES_MAX;
+/// Bytes that the end of a lease may weigh that keeps its resources closed.
+const CLOSED_BYTES_MAX: usize = 240 + GRANT_BYTES_MAX + limits::NAMESPACE_CHARS_MAX;
+/// Bytes that granting to one waiter may weigh: ends of what dead sessions held come with it.
+const GRANTING_BYTES_MAX: usize = GRANT_BYTES_MAX + limits::HOLDERS_SHOWN_MAX * END_BYTES_MAX;
 
 const _: () = assert!(
-    limits::NAMESPACE_CHARS_MAX + limits::RESOURCE_BYTES_MAX + limits::HOLDER_CHARS_MAX * 4 + 160
-        < SETTLE_BYTES_MAX / SETTLE_MAX,
-    "a grant with the longest names"
+    SETTLE_BYTES_MAX / 2 + GRANTING_BYTES_MAX <= SETTLE_BYTES_MAX,
+    "a slice goes no further once it is half full"
 );
 const _: () = assert!(limits::NAMESPACE_CHARS_MAX + 208 < END_BYTES_MAX);
 const _: () =
     assert!(limits::NAMESPACE_CHARS_MAX + limits::HOLDER_CHARS_MAX * 4 + 144 < SESSION_BYTES_MAX);
+const _: () = assert!(SESSION_BYTES_MAX <= CLOSED_BYTES_MAX, "the last one that ends in a slice");
 const _: () = assert!(SETTLE_BYTES_MAX + TICK_BYTES_MAX + SWEEP_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(CARRY_BYTES_MAX < BATCH_BYTES_MAX);
+const _: () = assert!(
+    GRANTING_BYTES_MAX + CLOSED_BYTES_MAX + 256 < BATCH_BYTES_MAX,
+    "an acquire or a transfer, with what is remembered of it, fits into an empty batch"
+);
 
 /// What a step is given.
 #[derive(Debug, Default)]
@@ -101,7 +120,7 @@ pub struct Outbox {
 pub struct Tally {
     /// Commands decided, renewals included.
     pub commands: usize,
-    /// Leases that ran out.
+    /// Leases that ran out: not renewed, or held for as long as they might be.
     pub expiries: usize,
     /// Time stood still before this step.
     pub stalled: bool,
@@ -331,8 +350,7 @@ impl Track {
             return;
         }
         let decision = self.machine.decide_tick(self.now);
-        let expired = |change: &&Change| matches!(change, Change::LeaseEnded(ended) if ended.end == LeaseEnd::Expired);
-        tally.expiries += decision.changes.iter().filter(expired).count();
+        tally.expiries += decision.changes.iter().filter(|change| has_run_out(change)).count();
         self.take(decision);
     }
 
@@ -358,7 +376,7 @@ impl Track {
     /// One slice of what ended sessions leave behind, if it can be written down.
     fn sweep(&mut self) {
         if self.fits(SWEEP_BYTES_MAX)
-            && let Some(decision) = self.machine.decide_sweep(limits::SLICE_MAX)
+            && let Some(decision) = self.machine.decide_sweep(self.now, limits::SLICE_MAX)
         {
             self.take(decision);
         }
@@ -397,9 +415,9 @@ impl Track {
         let mut left = limits::SLICE_MAX;
         while left > 0 && self.fits(SETTLE_BYTES_MAX) {
             let most = left.min(SETTLE_MAX);
-            let Some(decision) = self.machine.decide_settle(self.now, most) else { return };
-            left = left.saturating_sub(decision.motions.len().max(1));
-            self.take(decision);
+            let Some(slice) = self.machine.decide_settle(self.now, most) else { return };
+            left = left.saturating_sub(slice.examined.max(1));
+            self.take(slice.decision);
         }
     }
 
@@ -455,6 +473,18 @@ impl Track {
         }
         answers
     }
+}
+
+/// A lease has ended because its time was over.
+fn has_run_out(change: &Change) -> bool {
+    let ended = if let Change::LeaseEnded(ended) = change {
+        ended
+    } else if let Change::LeaseClosed(closed) = change {
+        &closed.ended
+    } else {
+        return false;
+    };
+    matches!(ended.end, LeaseEnd::Expired | LeaseEnd::MaxHold)
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ use singletrack_core::{
     command::{AcquireLease, Lifetime, OpenSession, Origin},
     limits::Quotas,
     refusal::Refusal,
-    reply::{Attached, Grant, Notice},
+    reply::{Attached, Grant, Notice, Renewed},
     types::{
         CommandHash, Holder, LeaseId, Mode, Priority, RequestHash, RequestMark, ResourceName,
-        SessionId, Target, Token, Ttl,
+        SessionId, Target, Targets, Token, Ttl,
     },
 };
 
@@ -29,6 +29,16 @@ struct Bench {
     released: Option<Revision>,
     answers: BTreeMap<CallId, Result<Reply, CallError>>,
     entry_bytes: Vec<usize>,
+}
+
+/// One resource, exactly.
+fn only(name: &str, mode: Mode) -> Targets {
+    Targets::one(Target::exact(ResourceName::parse(name).unwrap(), mode))
+}
+
+/// What a renewal of one lease is answered that nobody wants.
+fn renewed(remaining_ms: u64) -> Reply {
+    Reply::Renewed([Ok(Renewed { remaining_ms, yield_requests: 0 })].into())
 }
 
 impl Bench {
@@ -66,11 +76,12 @@ impl Bench {
         self.request(Command::AcquireLease(AcquireLease {
             lease_id: LeaseId(id),
             holder: Holder::parse("h").unwrap(),
-            target: Target { resource: ResourceName::parse(name).unwrap(), mode: Mode::Exclusive },
+            targets: only(name, Mode::Exclusive),
             lifetime: Lifetime::Ttl(Ttl::parse(10_000).unwrap()),
             wait_ms,
             keep_ms: 10_000,
             priority: Priority::default(),
+            terms: None,
         }))
     }
 
@@ -209,7 +220,7 @@ fn reads_and_refusals_wait_for_what_they_saw() {
     let first = bench.acquire("a", 0);
     bench.calls(vec![first]);
     let refused = bench.acquire("a", 0);
-    let read = bench.request(Command::ListLeases { after: 0, count: 10 });
+    let read = bench.request(Command::ListLeases { after: 0, count: 10, filter: Box::default() });
     let check = bench.request(Command::CheckLease {
         resource: ResourceName::parse("a").unwrap(),
         token: Token(1),
@@ -264,7 +275,7 @@ fn a_renewal_that_has_come_is_not_overtaken_by_expiry() {
     bench.elapsed_ms += 500;
     let tally = bench.step(Inbox { renewals: vec![renewal.clone()], ..Inbox::default() });
     assert_eq!(tally.expiries, 0);
-    assert_eq!(bench.answer(&renewal), Some(&Ok(Reply::Renewed([Ok(10_000)].into()))));
+    assert_eq!(bench.answer(&renewal), Some(&Ok(renewed(10_000))));
 }
 
 #[test]
@@ -278,7 +289,7 @@ fn nothing_expires_while_renewals_wait_to_be_taken() {
     let renewal = bench.renew(&grant);
     let tally = bench.step(Inbox { renewals: vec![renewal.clone()], ..Inbox::default() });
     assert_eq!(tally.expiries, 0);
-    assert_eq!(bench.answer(&renewal), Some(&Ok(Reply::Renewed([Ok(10_000)].into()))));
+    assert_eq!(bench.answer(&renewal), Some(&Ok(renewed(10_000))));
 }
 
 #[test]
@@ -289,7 +300,7 @@ fn a_renewal_is_answered_while_a_sync_is_in_flight() {
     bench.calls(vec![other.clone()]);
     let renewal = bench.renew(&grant);
     bench.step(Inbox { renewals: vec![renewal.clone()], ..Inbox::default() });
-    assert_eq!(bench.answer(&renewal), Some(&Ok(Reply::Renewed([Ok(10_000)].into()))));
+    assert_eq!(bench.answer(&renewal), Some(&Ok(renewed(10_000))));
     assert_eq!(bench.answer(&other), None);
 }
 
@@ -365,7 +376,7 @@ fn a_stall_is_not_charged_to_holders() {
         bench.pass(3_300);
         let renewal = bench.renew(&grant);
         bench.step(Inbox { renewals: vec![renewal.clone()], ..Inbox::default() });
-        assert_eq!(bench.answer(&renewal), Some(&Ok(Reply::Renewed([Ok(10_000)].into()))));
+        assert_eq!(bench.answer(&renewal), Some(&Ok(renewed(10_000))));
     }
 }
 
@@ -467,7 +478,7 @@ fn a_crowd_of_shared_waiters_is_granted_in_slices_and_in_order() {
     for _ in 0..5_000 {
         let mut waiter = bench.acquire("a", 50_000);
         if let Command::AcquireLease(acquire) = &mut waiter.command {
-            acquire.target.mode = Mode::Shared;
+            acquire.targets = only("a", Mode::Shared);
         }
         waiters.push(waiter);
     }
@@ -531,7 +542,7 @@ fn a_stall_just_before_the_end_gives_a_full_ttl_again() {
     bench.pass(9_900);
     let renewal = bench.renew(&grant);
     bench.step(Inbox { renewals: vec![renewal.clone()], ..Inbox::default() });
-    assert_eq!(bench.answer(&renewal), Some(&Ok(Reply::Renewed([Ok(10_000)].into()))));
+    assert_eq!(bench.answer(&renewal), Some(&Ok(renewed(10_000))));
 }
 
 #[test]
@@ -555,7 +566,7 @@ fn of_the_calls_that_did_not_fit_only_gone_acquires_are_dropped() {
     let found = bench
         .log
         .iter()
-        .any(|it| matches!(it, Change::LeaseGranted(it) if it.resource.as_str() == "late"));
+        .any(|it| matches!(it, Change::LeaseGranted(it) if it.resource().as_str() == "late"));
     assert!(!found);
 }
 

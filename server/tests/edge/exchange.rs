@@ -9,8 +9,8 @@ use prost::Message as _;
 use singletrack_core::{
     command::{Command, Lifetime},
     refusal::{LeaseEnd, Refusal, SessionEnd},
-    reply::{Attached, Grant, Notice, Reply, SessionPage},
-    types::{LeaseId, SessionId, Token},
+    reply::{Attached, Grant, LeaseStats, Notice, Reply, SessionPage, YieldInfo},
+    types::{Holder, LeaseId, SessionId, Token, Words},
 };
 use singletrack_proto::v1::{self, operation::Operation, operation_reply::Reply as Wire};
 use singletrack_server::track::{CallError, Question};
@@ -55,6 +55,19 @@ fn usual(question: &Question) -> Turn {
         Command::AcquireLease(_) => Turn::Say(Ok(granted())),
         Command::KeepSessionAlive(_) => Turn::Say(Ok(Reply::SessionKept(15_000))),
         Command::ReleaseLease(_) => Turn::Say(Ok(Reply::Released { replayed: false })),
+        Command::TransferLease(transfer) => Turn::Say(Ok(Reply::Transferred(Grant {
+            lease_id: transfer.new_id,
+            token: Token(10),
+            remaining_ms: 5_000,
+            waited_ms: 0,
+            replayed: false,
+        }))),
+        Command::RequestLeaseYield(_) => Turn::Say(Ok(Reply::YieldRequested(Vec::new()))),
+        Command::AnswerLeaseYield(_) => Turn::Say(Ok(Reply::YieldAnswered(1))),
+        Command::ListLeaseWaiters { .. } => {
+            Turn::Say(Ok(Reply::Waiters { waiters: Vec::new(), next: Some(7) }))
+        }
+        Command::GetLeaseStats => Turn::Say(Ok(Reply::Stats(LeaseStats::default()))),
         other => panic!("not asked here: {other:?}"),
     }
 }
@@ -177,6 +190,49 @@ async fn an_operation_is_the_same_call_on_the_stream_and_over_unary_calls() {
     let unary = rig.asked.recv().await.unwrap();
     assert_eq!(unary.mark, on_stream.mark);
     assert_eq!(unary.of, on_stream.of);
+}
+
+#[tokio::test]
+async fn operations_of_the_whole_menu_are_asked_and_answered_on_the_stream() {
+    let mut rig = Rig::start(usual).await;
+    let lease_id = "0f".repeat(16);
+    let transfer = v1::TransferLeaseRequest {
+        lease_id: lease_id.clone(),
+        token: 9,
+        to_holder: "heir".into(),
+        ..Default::default()
+    };
+    let ask = v1::RequestLeaseYieldRequest {
+        resource: "a".into(),
+        holder: "agent".into(),
+        ..Default::default()
+    };
+    let answer = v1::AnswerLeaseYieldRequest { lease_id, token: 9, ..Default::default() };
+    let mut first = resume();
+    first.operations = vec![
+        operation(1, Operation::TransferLease(transfer)),
+        operation(2, Operation::RequestLeaseYield(ask)),
+        operation(3, Operation::AnswerLeaseYield(answer)),
+        operation(4, Operation::ListLeaseWaiters(v1::ListLeaseWaitersRequest::default())),
+        operation(5, Operation::GetLeaseStats(v1::GetLeaseStatsRequest {})),
+        operation(6, Operation::TransferLease(v1::TransferLeaseRequest::default())),
+    ];
+    let mut talk = Talk::open(&rig, first).await.unwrap();
+    let said = talk.replies(6).await;
+    let reply = |at: usize| said.replies[at].reply.as_ref().unwrap();
+    assert!(matches!(reply(0), Wire::TransferLease(it) if it.token == 10));
+    assert!(matches!(reply(1), Wire::RequestLeaseYield(_)));
+    assert!(matches!(reply(2), Wire::AnswerLeaseYield(it) if it.answered == 1));
+    assert!(matches!(reply(3), Wire::ListLeaseWaiters(it) if it.next_page_token.ends_with('7')));
+    assert!(matches!(reply(4), Wire::GetLeaseStats(_)));
+    let message = &refusal(&said.replies[5]).message;
+    assert!(message.starts_with("transfer_lease.lease_id: "), "{message}");
+    rig.asked.recv().await.unwrap();
+    let asked = rig.asked.recv().await.unwrap();
+    assert_eq!(asked.of.unwrap().seq, Some(1));
+    assert!(asked.mark.is_some(), "its number is its identity");
+    let asked = rig.asked.recv().await.unwrap();
+    assert_eq!((asked.of.unwrap().seq, asked.mark), (None, None), "repeating it is harmless");
 }
 
 #[tokio::test]
@@ -346,6 +402,22 @@ async fn what_happens_to_a_session_is_pushed_and_its_end_ends_the_stream() {
     assert_eq!(pushed.seq, 0);
     let Some(v1::push::Push::LeaseLost(it)) = pushed.push else { panic!("{pushed:?}") };
     assert_eq!(it.lost.unwrap().end(), v1::LeaseEnd::Forced);
+    let request = YieldInfo {
+        number: 4,
+        from: Holder::parse("waiter").unwrap(),
+        reason: Words::parse("urgent").unwrap(),
+        asked_ms: 0,
+        answer: None,
+    };
+    let (lease_id, token) = (LeaseId([1; 16]), Token(7));
+    let request = Box::new(request);
+    notify.send(Notice::YieldRequested { lease_id, token, request }).await.unwrap();
+    let pushed = talk.frame().await.unwrap().unwrap().pushes.remove(0);
+    let Some(v1::push::Push::LeaseYield(it)) = pushed.push else { panic!("{pushed:?}") };
+    assert_eq!((it.lease_id, it.token), ("01".repeat(16), 7));
+    let request = it.request.unwrap();
+    assert_eq!((request.number, &*request.holder, &*request.reason), (4, "waiter", "urgent"));
+    assert_eq!(request.answer, None);
     notify.send(Notice::SessionLost(SessionEnd::Expired)).await.unwrap();
     let (last, end) = talk.end().await;
     let last = last.unwrap();

@@ -331,7 +331,7 @@ impl Rig {
 pub(crate) fn acquire() -> v1::AcquireLeaseRequest {
     v1::AcquireLeaseRequest {
         holder: "agent".into(),
-        targets: vec![v1::LeaseTarget { resource: "a/b".into(), mode: 0 }],
+        targets: vec![v1::LeaseTarget { resource: "a/b".into(), ..Default::default() }],
         ..Default::default()
     }
 }

@@ -298,6 +298,9 @@ impl Task {
         }
         let Some(open) = &self.session else { return };
         let of = open.named();
+        if !frame.replies.is_empty() {
+            self.proven();
+        }
         for reply in frame.replies {
             if let Some(inner) = self.calls.answered(&of, reply) {
                 self.heard_inner(inner);
@@ -314,11 +317,16 @@ impl Task {
         }
     }
 
+    /// The stream carries answers. A welcome alone proves nothing: what breaks every stream that is
+    /// used would keep calls from ever going over unary ones.
+    fn proven(&mut self) {
+        self.pauses = Pauses::new();
+        self.streamless = None;
+    }
+
     // === the session ===
 
     fn welcome(&mut self, welcome: v1::Welcome) {
-        self.pauses = Pauses::new();
-        self.streamless = None;
         self.is_unary = false;
         self.welcome_by = None;
         let ttl = Duration::from_millis(welcome.ttl_ms);

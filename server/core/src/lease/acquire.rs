@@ -1,23 +1,28 @@
 //! Taking a lease: replay, grant, queue or refusal.
 //!
-//! A later compatible request never overtakes an earlier conflicting one: a newcomer is
-//! granted only if neither a holder nor an attached waiter before it conflicts.
+//! A newcomer is granted only if neither a holder nor an attached waiter before it stands in its
+//! way, on any of its targets.
 
-use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, sync::Arc};
+
+use super::{
+    claims::{self, Standing},
+    deadlock::{self, Hypothesis},
+    explain,
+};
 
 use crate::{
-    change::{Change, Effect, LeaseGranted},
+    change::{Change, Effect, LeaseGranted, NewLease},
     command::{AcquireLease, Lifetime, Request},
     decision::{Draft, Outcome, check_cap, check_fences},
-    limits,
     memory::Past,
     motion::{Motion, QueuedWaiter},
-    overlay::{Known, View},
-    refusal::{Cap, Held, Refusal},
+    overlay::View,
+    refusal::{Cap, Refusal},
     reply::{Grant, Reply},
     session::admit,
-    state::{Level, Resource},
-    types::{CommandHash, Mode, RequestMark, ResourceName, SessionNumber, Token, Ttl},
+    tree::QueueKey,
+    types::{CommandHash, LeaseId, RequestMark, SessionNumber, Token, Ttl},
 };
 
 /// Decides an acquire that may wait.
@@ -36,14 +41,17 @@ pub(crate) fn decide(
     }
     check_fences(view, &request.fences)?;
     let life = life(view, acquire)?;
-    let ahead = conflicts(view, acquire);
-    if ahead.is_none() {
+    claims::check_limits(view, &acquire.targets)?;
+    let key = QueueKey::newcomer(acquire.priority.get());
+    if let Standing::Free(dead) = claims::judge(view, &acquire.targets, key) {
         let asked = Asked { mark: request.mark, by: asked_by(view, request.mark, request, life) };
-        return grant(view, asked, acquire, life, draft).map(|reply| Some(Reply::Acquired(reply)));
+        return grant(view, asked, acquire, life, &dead, draft)
+            .map(|reply| Some(Reply::Acquired(reply)));
     }
     if acquire.wait_ms == 0 {
-        return Err(Refusal::Held(Box::new(held(view, acquire, ahead.unwrap_or_default()))));
+        return Err(Refusal::Held(Box::new(explain::held(view, &acquire.targets, key, 0))));
     }
+    deadlock::check(view, &Hypothesis::Newcomer(acquire))?;
     check_room(view, acquire)?;
     check_cap(Cap::Waiters, view.waiter_count(), 1, view.state.quotas.waiters)?;
     let queued = QueuedWaiter {
@@ -67,10 +75,12 @@ pub(crate) fn decide_within(
     draft: &mut Draft,
 ) -> Result<(Reply, Effect), Refusal> {
     let life = life(view, acquire)?;
-    if let Some(ahead) = conflicts(view, acquire) {
-        return Err(Refusal::Held(Box::new(held(view, acquire, ahead))));
-    }
-    let grant = grant(view, Asked { mark: None, by: None }, acquire, life, draft)?;
+    claims::check_limits(view, &acquire.targets)?;
+    let key = QueueKey::newcomer(acquire.priority.get());
+    let Standing::Free(dead) = claims::judge(view, &acquire.targets, key) else {
+        return Err(Refusal::Held(Box::new(explain::held(view, &acquire.targets, key, 0))));
+    };
+    let grant = grant(view, Asked { mark: None, by: None }, acquire, life, &dead, draft)?;
     let effect = Effect::Acquired { lease_id: grant.lease_id, token: grant.token };
     Ok((Reply::Acquired(grant), effect))
 }
@@ -131,11 +141,13 @@ fn attach(
     draft: &mut Draft,
 ) -> Outcome {
     let state = view.state;
-    if acquire.wait_ms == 0 && !super::wait::is_next(state, waiter) {
+    if acquire.wait_ms == 0 && !super::wait::is_next(view, waiter) {
         draft.motion(Motion::WaiterKept { waiter, keep_ms: acquire.keep_ms });
-        return Err(Refusal::StillWaiting(Box::new(super::wait::held_of(
-            state, view.now, waiter, 0,
-        ))));
+        let held = explain::held_of(state, view.now, waiter, 0);
+        return Err(Refusal::StillWaiting(Box::new(held)));
+    }
+    if !state.waiter(waiter).is_attached() {
+        deadlock::check(view, &Hypothesis::Attached(waiter))?;
     }
     draft.motion(Motion::CallAttached {
         waiter,
@@ -154,6 +166,14 @@ pub(crate) struct Life {
     /// The session it lives with.
     pub(crate) session: Option<SessionNumber>,
     pub(crate) remaining_ms: u64,
+}
+
+impl Life {
+    /// What is left of a new lease: no more than it may be held.
+    pub(crate) fn remaining_ms_of(self, granted: &LeaseGranted) -> u64 {
+        let hold = granted.terms().and_then(|terms| terms.max_hold);
+        self.remaining_ms.min(hold.map_or(u64::MAX, |hold| hold.ms()))
+    }
 }
 
 /// Who asked for a lease.
@@ -187,41 +207,23 @@ fn asked_by(
     life.session.or(asked)
 }
 
-/// `None`: nothing stands in the way; else how many attached waiters are ahead.
-fn conflicts(view: View<'_>, acquire: &AcquireLease) -> Option<Level> {
-    let resource = &acquire.target.resource;
-    let queue = view.resource(resource).and_then(Resource::queue);
-    let ahead =
-        queue.map(|queue| queue.ahead_of_newcomer(acquire.priority.get())).unwrap_or_default();
-    let mut holders = view.holders(resource);
-    let blocked = match acquire.target.mode {
-        Mode::Exclusive => {
-            ahead.total() > 0 || holders.next().is_some() || is_crowded(view, resource)
-        }
-        Mode::Shared => {
-            // All holders are of one mode.
-            let held = holders.next().map(|known| known.granted.mode);
-            ahead.exclusive > 0 || held == Some(Mode::Exclusive)
-        }
-    };
-    blocked.then_some(ahead)
-}
-
-/// Grants, if there is room.
+/// Grants, if there is room; what dead sessions have left in the way goes first.
 fn grant(
     view: View<'_>,
     asked: Asked,
     acquire: &AcquireLease,
     life: Life,
+    dead: &[u32],
     draft: &mut Draft,
 ) -> Result<Grant, Refusal> {
+    deadlock::check_grant(view, acquire)?;
     check_room(view, acquire)?;
-    end_dead_holders(view, acquire, draft);
+    end_dead(view, dead, draft);
     let granted = granted(view, asked, acquire, life, Token(draft.take_revision().0));
     let reply = Grant {
         lease_id: granted.lease_id,
         token: granted.token,
-        remaining_ms: life.remaining_ms,
+        remaining_ms: life.remaining_ms_of(&granted),
         waited_ms: 0,
         replayed: false,
     };
@@ -236,41 +238,32 @@ pub(crate) fn granted(
     life: Life,
     token: Token,
 ) -> LeaseGranted {
-    LeaseGranted {
+    LeaseGranted::new(NewLease {
         namespace: view.own_namespace(),
         lease_id: acquire.lease_id,
         token,
         holder: acquire.holder.clone(),
-        resource: acquire.target.resource.clone(),
-        mode: acquire.target.mode,
+        granted_at: view.state.durable_now(view.now),
+        targets: acquire.targets.clone(),
+        terms: acquire.terms.clone(),
         ttl: life.ttl,
         // What lives with a session is that session's, whoever asked.
         session: life.session.or(asked.by),
         is_bound: life.session.is_some(),
         request: asked.mark,
-    }
+    })
 }
 
-/// So many leases of dead sessions are left on a resource that ending them is not in proportion
-/// to one command: whoever wants it for itself waits until that is done.
-fn is_crowded(view: View<'_>, name: &ResourceName) -> bool {
-    view.resource(name).is_some_and(|it| it.holders().len() > limits::HOLDERS_SHOWN_MAX)
-}
-
-/// What dead sessions have left on a resource goes before a grant that can't share with it.
-fn end_dead_holders(view: View<'_>, acquire: &AcquireLease, draft: &mut Draft) {
-    let Some(resource) = view.resource(&acquire.target.resource) else { return };
+/// Ends leases of dead sessions that would be in the way of a grant, unless the draft did.
+pub(crate) fn end_dead(view: View<'_>, dead: &[u32], draft: &mut Draft) {
     let state = view.state;
-    for slot in resource.holders().iter().take(limits::HOLDERS_SHOWN_MAX) {
-        let granted = &state.lease(slot).granted;
-        if granted.mode == Mode::Shared && acquire.target.mode == Mode::Shared {
-            return;
-        }
-        if let Some(session) = state.session_of(slot).map(|session| state.session(session))
-            && let Some(ended) = &session.ended
-            && !view.has_ended(granted.token)
-        {
-            super::end::end(granted, ended.end.of_leases(), draft);
+    for slot in dead {
+        let granted = &state.lease(*slot).granted;
+        let session = state.session_of(*slot).map(|session| state.session(session));
+        let ended = session.and_then(|session| session.ended.as_ref());
+        let end = ended.expect("its session has ended").end.of_leases();
+        if !draft.has_ended(granted.token) {
+            super::end::end(state, view.now, granted, end, draft);
         }
     }
 }
@@ -284,22 +277,30 @@ fn check_room(view: View<'_>, acquire: &AcquireLease) -> Result<(), Refusal> {
     }
     let used = view.lease_count() + view.waiter_count();
     check_cap(Cap::Leases, used, 1, quotas.leases)?;
-    check_cap(Cap::Bytes, view.byte_count(), acquire.bytes(), quotas.bytes)?;
-    // Its end will be remembered, with a request id or without.
+    check_bytes(view, acquire.bytes())
+}
+
+/// So many more bytes fit, of names and of what will be remembered of the end, with a request id or
+/// without.
+pub(crate) fn check_bytes(view: View<'_>, more: u64) -> Result<(), Refusal> {
+    let quotas = &view.state.quotas;
+    check_cap(Cap::Bytes, view.byte_count(), more, quotas.bytes)?;
     check_cap(Cap::Memory, view.state.memory.bytes(), 1, quotas.memory_bytes)
 }
 
-/// Why a newcomer isn't granted.
-fn held(view: View<'_>, acquire: &AcquireLease, ahead: Level) -> Held {
-    let resource = &acquire.target.resource;
-    let count = view.holder_count(resource);
-    let told = view.holders(resource).take(limits::HOLDERS_TOLD_MAX);
-    let holders: Vec<_> = told.map(Known::holder_info).collect();
-    Held {
-        resource: resource.clone(),
-        holder_count: u32::try_from(count).unwrap_or(u32::MAX),
-        holders,
-        queue_position: ahead.total().min(u32::try_from(limits::POSITION_MAX).unwrap_or(u32::MAX)),
-        waited_ms: 0,
+/// The grant again that a remembered request had got.
+pub(crate) fn again(view: View<'_>, lease_id: LeaseId, token: Token) -> Result<Grant, Refusal> {
+    match view.lease_by_id(lease_id) {
+        Some(known) => Ok(Grant {
+            lease_id,
+            token,
+            remaining_ms: known.remaining_ms,
+            waited_ms: 0,
+            replayed: true,
+        }),
+        None => match view.ended(lease_id) {
+            Some(ended) => Err(Refusal::LeaseLost { end: ended.end, token: ended.token }),
+            None => Err(Refusal::NotFound),
+        },
     }
 }

@@ -4,12 +4,12 @@ use alloc::sync::Arc;
 
 use super::acquire::same_command;
 use crate::{
-    change::{Change, Effect, LeaseEnded, LeaseGranted, RequestOf, RequestRemembered},
+    change::{Change, Effect, LeaseClosed, LeaseEnded, LeaseGranted, RequestOf, RequestRemembered},
     command::{LeaseRef, Request},
     decision::{Draft, check_cap, check_fences},
     memory::Past,
     motion::Motion,
-    overlay::View,
+    overlay::{Known, View},
     refusal::{Cap, LeaseEnd, Refusal},
     reply::{AbandonedState, Notice, Reply},
     session::admit,
@@ -29,6 +29,7 @@ pub(crate) fn release(
             Effect::Released => Ok(Reply::Released { replayed: true }),
             Effect::ForceReleased { .. }
             | Effect::Transacted(_)
+            | Effect::Transferred { .. }
             | Effect::Acquired { .. }
             | Effect::LeaseEnded { .. } => Err(Refusal::RequestIdReused),
         };
@@ -66,23 +67,29 @@ fn release_one(
     by: Option<RequestOf>,
     draft: &mut Draft,
 ) -> Result<Reply, Refusal> {
-    if let Some(known) = view.lease_by_id(lease.lease_id) {
-        if known.granted.token != lease.token {
-            return Err(Refusal::NotHolder);
+    match find_own(view, lease) {
+        Ok(known) => {
+            end_by(view.state, view.now, known.granted, LeaseEnd::Released, by, draft);
+            Ok(Reply::Released { replayed: false })
         }
-        end_by(known.granted, LeaseEnd::Released, by, draft);
-        return Ok(Reply::Released { replayed: false });
+        Err(Refusal::LeaseLost { end: LeaseEnd::Released, .. }) => {
+            Ok(Reply::Released { replayed: true })
+        }
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// The live lease that its holder names.
+pub(crate) fn find_own(view: View<'_>, lease: LeaseRef) -> Result<Known<'_>, Refusal> {
+    if let Some(known) = view.lease_by_id(lease.lease_id) {
+        let is_own = known.granted.token == lease.token;
+        return if is_own { Ok(known) } else { Err(Refusal::NotHolder) };
     }
     let ended = view.ended(lease.lease_id).ok_or(Refusal::NotFound)?;
     if ended.token != lease.token {
         return Err(Refusal::NotHolder);
     }
-    match ended.end {
-        LeaseEnd::Released => Ok(Reply::Released { replayed: true }),
-        LeaseEnd::Expired | LeaseEnd::Forced => {
-            Err(Refusal::LeaseLost { end: ended.end, token: ended.token })
-        }
-    }
+    Err(Refusal::LeaseLost { end: ended.end, token: ended.token })
 }
 
 /// Decides a forced release.
@@ -100,6 +107,7 @@ pub(crate) fn force(
             }
             Effect::Released
             | Effect::Transacted(_)
+            | Effect::Transferred { .. }
             | Effect::Acquired { .. }
             | Effect::LeaseEnded { .. } => Err(Refusal::RequestIdReused),
         };
@@ -117,8 +125,10 @@ pub(crate) fn force_within(
     token: Token,
     draft: &mut Draft,
 ) -> Result<(Reply, Effect), Refusal> {
-    let known = view.holder(resource, token).ok_or(Refusal::NotFound)?;
-    end(known.granted, LeaseEnd::Forced, draft);
+    let is_named =
+        |known: &Known<'_>| known.granted.claims().any(|claim| claim.resource == resource);
+    let known = view.holder(resource, token).filter(is_named).ok_or(Refusal::NotFound)?;
+    end(view.state, view.now, known.granted, LeaseEnd::Forced, draft);
     tell_session(view.state, known.granted, LeaseEnd::Forced, draft);
     let holder = known.granted.holder.clone();
     let effect = Effect::ForceReleased { holder: holder.clone() };
@@ -136,7 +146,7 @@ pub(crate) fn abandon(
     let known = if let Some(slot) = state.find_lease_of(abandoned)
         && state.is_live(slot)
     {
-        end(&state.lease(slot).granted, LeaseEnd::Released, draft);
+        end(state, view.now, &state.lease(slot).granted, LeaseEnd::Released, draft);
         AbandonedState::Held
     } else if let Some(waiter) = state.find_waiter_of(abandoned) {
         super::wait::cancel(state, waiter, draft);
@@ -157,21 +167,56 @@ pub(crate) fn abandon(
     Ok(Reply::Abandoned(known))
 }
 
-/// Ends a lease whose deadline has come, or moves the deadline to where it truly is.
+/// Ends a lease whose deadline has come, or moves the deadline to where it truly is; opens the
+/// resources of one that is closed.
 pub(crate) fn expire(state: &State, now: Ms, slot: u32, draft: &mut Draft) {
     let lease = state.lease(slot);
-    let at = state.floors.deadline(lease.renewed, lease.granted.ttl.ms());
+    let granted = &lease.granted;
+    if lease.is_closed() {
+        reopen(state, now, slot, draft);
+        return;
+    }
+    let at = state.lease_deadline(slot);
     if at > now {
         draft.motion(Motion::LeaseRearmed { lease: slot, at });
+        return;
+    }
+    let is_held_out = state.hold_remaining_ms(granted, now) == Some(0);
+    let how = if is_held_out { LeaseEnd::MaxHold } else { LeaseEnd::Expired };
+    // What a dead session has left is ended with the session.
+    if state.is_live(slot) {
+        end(state, now, granted, how, draft);
+        tell_session(state, granted, how, draft);
     } else {
-        end(&lease.granted, LeaseEnd::Expired, draft);
-        tell_session(state, &lease.granted, LeaseEnd::Expired, draft);
+        let session =
+            state.session_of(slot).and_then(|session| state.session(session).ended.as_ref());
+        let how = session.map_or(how, |ended| ended.end.of_leases());
+        end(state, now, granted, how, draft);
     }
 }
 
+fn reopen(state: &State, now: Ms, slot: u32, draft: &mut Draft) {
+    let granted = &state.lease(slot).granted;
+    let closed = state.closed.get(&granted.token).expect("a closed lease is known as such");
+    let at = state.volatile(closed.closed.until);
+    if at > now {
+        draft.motion(Motion::LeaseRearmed { lease: slot, at });
+        return;
+    }
+    let revision = draft.take_revision();
+    let (namespace, token) = (granted.namespace.clone(), granted.token);
+    draft.change(Change::LeaseReopened { namespace, token, revision });
+}
+
 /// Writes down that a lease has ended.
-pub(crate) fn end(granted: &LeaseGranted, end: LeaseEnd, draft: &mut Draft) {
-    end_by(granted, end, None, draft);
+pub(crate) fn end(
+    state: &State,
+    now: Ms,
+    granted: &Arc<LeaseGranted>,
+    end: LeaseEnd,
+    draft: &mut Draft,
+) {
+    end_by(state, now, granted, end, None, draft);
 }
 
 /// Tells the session that asked for a lease that it has ended, if it lives and has a stream.
@@ -183,9 +228,16 @@ fn tell_session(state: &State, granted: &LeaseGranted, end: LeaseEnd, draft: &mu
     draft.answer(stream, Ok(Reply::Notice(Notice::LeaseLost { lease_id, token, end })));
 }
 
-fn end_by(granted: &LeaseGranted, end: LeaseEnd, by: Option<RequestOf>, draft: &mut Draft) {
+fn end_by(
+    state: &State,
+    now: Ms,
+    granted: &Arc<LeaseGranted>,
+    end: LeaseEnd,
+    by: Option<RequestOf>,
+    draft: &mut Draft,
+) {
     let revision = draft.take_revision();
-    draft.change(Change::LeaseEnded(Arc::new(LeaseEnded {
+    let ended = Arc::new(LeaseEnded {
         namespace: granted.namespace.clone(),
         lease_id: granted.lease_id,
         token: granted.token,
@@ -194,7 +246,16 @@ fn end_by(granted: &LeaseGranted, end: LeaseEnd, by: Option<RequestOf>, draft: &
         session: granted.session,
         request: granted.request,
         by,
-    })));
+    });
+    let delay = granted.terms().and_then(|terms| terms.lock_delay);
+    draft.change(match delay.filter(|_| end.is_involuntary()) {
+        None => Change::LeaseEnded(ended),
+        Some(delay) => Change::LeaseClosed(Arc::new(LeaseClosed {
+            granted: Arc::clone(granted),
+            ended,
+            until: state.durable_now(now).plus(delay.ms()),
+        })),
+    });
 }
 
 /// The effect that an earlier send of this request had; `None`: it is unknown, and young

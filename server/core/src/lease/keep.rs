@@ -8,7 +8,7 @@ use crate::{
     motion::Motion,
     overlay::View,
     refusal::Refusal,
-    reply::Reply,
+    reply::{Renewed, Reply},
     types::Revision,
 };
 
@@ -29,19 +29,25 @@ fn renew(
     renewal: LeaseRef,
     draft: &mut Draft,
     after: &mut Revision,
-) -> Result<u64, Refusal> {
+) -> Result<Renewed, Refusal> {
     if let Some(known) = view.lease_by_id(renewal.lease_id) {
         *after = (*after).max(known.granted.token.revision());
         if known.granted.token != renewal.token {
             return Err(Refusal::NotHolder);
         }
         let lease = known.slot.expect("renewals are not part of transactions");
+        let yields = view.state.yields.get(&known.granted.token);
+        let asked = yields.map_or(0, |yields| yields.open_count());
+        let yield_requests = u32::try_from(asked).expect("requests are few");
         // What lives with a session is extended with it alone.
-        if known.granted.is_bound {
-            return Ok(known.remaining_ms);
-        }
-        draft.motion(Motion::LeaseRenewed { lease });
-        return Ok(known.granted.ttl.ms());
+        let own = if known.granted.is_bound {
+            known.remaining_ms
+        } else {
+            draft.motion(Motion::LeaseRenewed { lease });
+            known.granted.ttl.ms()
+        };
+        let hold = view.state.hold_remaining_ms(known.granted, view.now);
+        return Ok(Renewed { remaining_ms: own.min(hold.unwrap_or(u64::MAX)), yield_requests });
     }
     match view.ended(renewal.lease_id) {
         None => Err(Refusal::NotFound),

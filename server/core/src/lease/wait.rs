@@ -1,72 +1,218 @@
 //! Waiting for a lease: who is served next, and what those are told who are not.
 
-use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, sync::Arc};
 
-use super::acquire::{Asked, granted, life};
+use super::{
+    acquire::{Asked, end_dead, granted, life},
+    claims::{self, Standing},
+    explain::held_of,
+};
 use crate::{
     change::Change,
     decision::{Draft, check_fences},
     limits,
     motion::Motion,
     overlay::View,
-    refusal::{Held, Refusal, SessionEnd},
-    reply::{Grant, HolderInfo, Reply},
-    state::{State, Waiter},
+    refusal::{Refusal, SessionEnd},
+    reply::{Grant, Reply},
+    state::State,
+    tree::{Class, Mark, QueueKey},
     types::{CallId, Mode, Ms, Token},
 };
 
-/// Grants on one resource whatever its attached waiters can now hold, in their order, at most
-/// `most`; the rest follows in a later slice. True when the resource is settled.
-pub(crate) fn settle(
-    state: &State,
-    now: Ms,
-    resource: u32,
-    most: usize,
-    draft: &mut Draft,
-) -> bool {
-    let Some(it) = state.resources.get(resource as usize) else { return true };
-    let Some(queue) = it.queue() else { return true };
-    let mut held = held_mode(state, resource);
-    for (count, waiter) in queue.attached.values().enumerate() {
-        let mode = state.waiter(*waiter).acquire.target.mode;
-        let free = match (held, mode) {
-            (None, _) | (Some(Mode::Shared), Mode::Shared) => true,
-            (Some(Mode::Exclusive), _) | (Some(Mode::Shared), Mode::Exclusive) => false,
-        };
-        if !free {
-            return true;
-        }
-        if count == most {
+/// One slice of looking at waiters.
+pub(crate) struct Slice {
+    /// How many more may be looked at.
+    left: usize,
+    /// How many were.
+    pub(crate) examined: usize,
+}
+
+/// What came of looking at one waiter.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// It has its lease, or is refused.
+    Gone,
+    /// It waits on.
+    Waits,
+}
+
+// === impl Slice ===
+
+impl Slice {
+    pub(crate) const fn new(most: usize) -> Self {
+        Self { left: most, examined: 0 }
+    }
+
+    /// There is room for one more: of time, and of bytes in the log.
+    fn take(&mut self, draft: &Draft) -> bool {
+        if self.left == 0 || draft.weight() > limits::SETTLE_BYTES_MAX / 2 {
             return false;
         }
-        if grant_to(state, now, *waiter, draft) {
-            held = Some(mode);
+        self.left -= 1;
+        self.examined += 1;
+        true
+    }
+}
+
+/// Grants where a mark stands whatever its attached waiters can now hold, in their order; what is
+/// too much for one slice is marked again.
+pub(crate) fn settle(state: &State, now: Ms, mark: Mark, slice: &mut Slice, draft: &mut Draft) {
+    let Some(from) = state.marked_from(mark) else { return };
+    let further = match mark {
+        Mark::At(slot) => settle_at(state, now, slot, from, slice, draft),
+        Mark::Below(slot) => settle_below(state, now, slot, from, slice, draft),
+    };
+    if let Some(key) = further {
+        let (node, is_below) = match mark {
+            Mark::At(node) => (node, false),
+            Mark::Below(node) => (node, true),
+        };
+        let (priority, seq) = (key.descending.0, key.seq);
+        draft.motion(Motion::SettledInPart { priority, seq, node, is_below });
+    }
+}
+
+/// The waiters of one node; where to go on, if that was not all.
+fn settle_at(
+    state: &State,
+    now: Ms,
+    slot: u32,
+    from: QueueKey,
+    slice: &mut Slice,
+    draft: &mut Draft,
+) -> Option<QueueKey> {
+    let queue = state.node(slot).queue()?;
+    let mut open = Open::new(state, slot);
+    let mut at = from;
+    loop {
+        let heads = Class::ALL.into_iter().filter(|class| open.is_open(*class));
+        let heads = heads
+            .filter_map(|class| queue.attached.range((class, at)..=(class, QueueKey::LAST)).next());
+        let ((class, key), queued) = heads.min_by_key(|((_, key), _)| *key)?;
+        if !slice.take(draft) {
+            return Some(*key);
+        }
+        let seen = look_at(state, now, queued.waiter, draft);
+        open.pass(*class, u64::from(queued.permits), seen);
+        at = key.next();
+    }
+}
+
+/// The waiters below a node; where to go on, if that was not all.
+fn settle_below(
+    state: &State,
+    now: Ms,
+    slot: u32,
+    from: QueueKey,
+    slice: &mut Slice,
+    draft: &mut Draft,
+) -> Option<QueueKey> {
+    let waiting = state.node(slot).waiting()?;
+    let mut at = from;
+    loop {
+        let heads = [&waiting.shared, &waiting.unshared].into_iter();
+        let heads = heads.filter_map(|waiters| waiters.range((at, 0)..).next());
+        // One that has several claims here is looked at once.
+        let ((key, _), waiter) = heads.min_by_key(|((key, _), _)| *key)?;
+        if !slice.take(draft) {
+            return Some(*key);
+        }
+        look_at(state, now, *waiter, draft);
+        at = key.next();
+    }
+}
+
+/// For which classes of waiters of one node there may be anything, as far as the node and its
+/// neighbours show: it saves looking at those for whom there can't.
+struct Open {
+    classes: [bool; Class::ALL.len()],
+    /// Permits that are free and not asked for by those who were passed.
+    room: u64,
+}
+
+impl Open {
+    fn new(state: &State, slot: u32) -> Self {
+        let mut open = Self { classes: [true; Class::ALL.len()], room: u64::MAX };
+        // What dead sessions have left is counted, but in nobody's way.
+        if !state.ending.is_empty() {
+            return open;
+        }
+        let tally = state.tally(slot);
+        open.close_clashing(|mode| tally.clashes_here(mode) > 0);
+        for above in state.above(slot) {
+            let tally = state.tally(above);
+            open.close_clashing(|mode| tally.clashes_above(mode) > 0);
+        }
+        let below = state.node(slot).below();
+        if below.claims > 0 {
+            open.close(Class::ExclusiveSubtree);
+        }
+        if below.unshared > 0 {
+            open.close(Class::SharedSubtree);
+        }
+        if let Some(limit) = state.limit_of(slot) {
+            open.room = u64::from(limit).saturating_sub(tally.used);
+        }
+        open
+    }
+
+    fn is_open(&self, class: Class) -> bool {
+        self.classes.iter().zip(Class::ALL).any(|(open, known)| *open && known == class)
+    }
+
+    fn close(&mut self, class: Class) {
+        for (open, known) in self.classes.iter_mut().zip(Class::ALL) {
+            *open &= known != class;
         }
     }
-    true
+
+    fn close_clashing(&mut self, clashes: impl Fn(Mode) -> bool) {
+        for class in Class::ALL {
+            if clashes(class.mode()) {
+                self.close(class);
+            }
+        }
+    }
+
+    /// A waiter was looked at. One that waits on keeps those behind it who clash; permits that it
+    /// asks for are not for those behind it either way.
+    fn pass(&mut self, class: Class, permits: u64, seen: Seen) {
+        if seen == Seen::Waits {
+            for other in Class::ALL {
+                if other.clashes(class) {
+                    self.close(other);
+                }
+            }
+        }
+        if class == Class::Permits {
+            self.room = self.room.saturating_sub(permits);
+            if self.room == 0 {
+                self.close(Class::Permits);
+            }
+        }
+    }
 }
 
-/// The mode in which a resource is held.
-fn held_mode(state: &State, resource: u32) -> Option<Mode> {
-    let first = state.resource(resource).holders().iter().next()?;
-    Some(state.lease(first).granted.mode)
-}
-
-/// Grants, unless a fence or the session was lost during the wait: the grant is what it guards, not the place
-/// in the queue.
-fn grant_to(state: &State, now: Ms, slot: u32, draft: &mut Draft) -> bool {
+/// Grants what a waiter waits for, if it may be. The grant is refused if a fence or the session was
+/// lost during the wait: the grant is what these guard, not the place in the queue.
+fn look_at(state: &State, now: Ms, slot: u32, draft: &mut Draft) -> Seen {
     let waiter = state.waiter(slot);
     assert!(waiter.is_attached(), "only an attached waiter is granted");
     let namespace = &state.space(waiter.space).name;
     let view = View::plain(state, namespace, now);
+    let Standing::Free(dead) = claims::judge(view, &waiter.acquire.targets, waiter.key()) else {
+        return Seen::Waits;
+    };
     let checked = check_fences(view, &waiter.fences).and_then(|()| life(view, &waiter.acquire));
     let life = match checked {
         Ok(life) => life,
         Err(refusal) => {
             drop_waiter(state, slot, &refusal, draft);
-            return false;
+            return Seen::Gone;
         }
     };
+    end_dead(view, &dead, draft);
     let token = Token(draft.take_revision().0);
     let asked = Asked { mark: waiter.mark, by: waiter.asked_by };
     let lease = granted(view, asked, &waiter.acquire, life, token);
@@ -74,26 +220,22 @@ fn grant_to(state: &State, now: Ms, slot: u32, draft: &mut Draft) -> bool {
         let grant = Grant {
             lease_id: lease.lease_id,
             token,
-            remaining_ms: life.remaining_ms,
+            remaining_ms: life.remaining_ms_of(&lease),
             waited_ms: now.since(attached.since),
             replayed: false,
         };
         draft.answer(attached.call, Ok(Reply::Acquired(grant)));
     }
     draft.change(Change::LeaseGranted(Arc::new(lease)));
-    draft.motion(Motion::WaiterDropped { waiter: slot });
-    true
+    draft.motion(Motion::WaiterServed { waiter: slot });
+    Seen::Gone
 }
 
 /// Would this waiter be served at once, if a call were attached to it?
-pub(crate) fn is_next(state: &State, slot: u32) -> bool {
-    let waiter = state.waiter(slot);
-    let free = match (held_mode(state, waiter.resource), waiter.acquire.target.mode) {
-        (None, _) | (Some(Mode::Shared), Mode::Shared) => true,
-        (Some(Mode::Exclusive), _) | (Some(Mode::Shared), Mode::Exclusive) => false,
-    };
-    // Whoever is attached before it would have been served, if it could be.
-    free && position(state, waiter) == 0
+pub(crate) fn is_next(view: View<'_>, slot: u32) -> bool {
+    let waiter = view.state.waiter(slot);
+    let standing = claims::judge(view, &waiter.acquire.targets, waiter.key());
+    matches!(standing, Standing::Free(_))
 }
 
 /// Makes room for one more call: the one that has waited longest is told to come again.
@@ -144,37 +286,4 @@ fn drop_waiter(state: &State, slot: u32, refusal: &Refusal, draft: &mut Draft) {
         draft.answer(attached.call, Err(refusal.clone()));
     }
     draft.motion(Motion::WaiterDropped { waiter: slot });
-}
-
-/// What stands before a waiter.
-pub(crate) fn held_of(state: &State, now: Ms, slot: u32, waited_ms: u64) -> Held {
-    let waiter = state.waiter(slot);
-    let resource = state.resource(waiter.resource);
-    let live = resource.holders().iter().take(limits::SLICE_MAX);
-    let told = live.filter(|lease| state.is_live(*lease)).take(limits::HOLDERS_TOLD_MAX);
-    let holders: Vec<_> = told
-        .map(|lease| {
-            let granted = &state.lease(lease).granted;
-            HolderInfo {
-                holder: granted.holder.clone(),
-                token: granted.token,
-                remaining_ms: state.remaining_ms(lease, now),
-                mode: granted.mode,
-            }
-        })
-        .collect();
-    Held {
-        resource: resource.name.clone(),
-        holders,
-        holder_count: u32::try_from(resource.holders().len()).unwrap_or(u32::MAX),
-        queue_position: position(state, waiter),
-        waited_ms,
-    }
-}
-
-/// How many attached waiters are served before this one, counted up to a bound.
-fn position(state: &State, waiter: &Waiter) -> u32 {
-    let queue = state.resource(waiter.resource).queue().expect("a waiter is queued");
-    let ahead = queue.attached.range(..waiter.key()).take(limits::POSITION_MAX).count();
-    u32::try_from(ahead).expect("bounded")
 }

@@ -56,7 +56,7 @@ fn end(state: &State, slot: u32, end: SessionEnd, draft: &mut Draft) {
 
 /// Decides a slice of the ends of what the first ended session held; `None`: no ended session
 /// holds anything.
-pub(crate) fn sweep(state: &State, most: usize) -> Option<Draft> {
+pub(crate) fn sweep(state: &State, now: Ms, most: usize) -> Option<Draft> {
     let session = state.session(*state.ending.front()?);
     let ended = session.ended.as_deref().expect("only an ended session is swept");
     let mut draft = Draft::new(state.revision);
@@ -65,11 +65,17 @@ pub(crate) fn sweep(state: &State, most: usize) -> Option<Draft> {
     for waiter in waiters {
         lease::wait::lose(state, *waiter, ended.end, &mut draft);
     }
+    let mut count = 0;
     for lease in session.leases.values().take(left) {
-        lease::end::end(&state.lease(*lease).granted, ended.end.of_leases(), &mut draft);
+        if draft.weight() > limits::SLICE_BYTES_MAX {
+            break;
+        }
+        let granted = &state.lease(*lease).granted;
+        lease::end::end(state, now, granted, ended.end.of_leases(), &mut draft);
+        count += 1;
     }
     // Waiters go by motions, which are carried out after all changes: they are gone first.
-    if session.waiters.is_empty() && session.leases.len() <= most {
+    if session.waiters.is_empty() && session.leases.len() == count {
         let opened = &session.opened;
         let revision = draft.take_revision();
         draft.change(Change::SessionSwept {

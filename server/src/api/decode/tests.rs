@@ -1,7 +1,12 @@
 //! Every field that can be illegal is named by its path, and every default is applied.
 
+mod menu;
+
 use http::HeaderValue;
-use singletrack_core::types::{CommandHash, RequestHash};
+use singletrack_core::{
+    command::AcquireLease,
+    types::{CommandHash, RequestHash},
+};
 
 use super::*;
 
@@ -17,10 +22,21 @@ fn acquire() -> v1::AcquireLeaseRequest {
     v1::AcquireLeaseRequest {
         request_id: "one".into(),
         holder: "agent".into(),
-        targets: vec![v1::LeaseTarget { resource: "a/b".into(), mode: 0 }],
+        targets: vec![target("a/b")],
         fences: vec![fence("c", 7)],
         ..Default::default()
     }
+}
+
+fn target(resource: &str) -> v1::LeaseTarget {
+    v1::LeaseTarget { resource: resource.into(), ..Default::default() }
+}
+
+/// What an acquire comes to.
+fn acquired(message: &v1::AcquireLeaseRequest) -> AcquireLease {
+    let question = acquire_lease(context(), message, whole()).unwrap();
+    let Command::AcquireLease(acquire) = question.command else { panic!("an acquire") };
+    acquire
 }
 
 fn fence(resource: &str, token: u64) -> v1::Fence {
@@ -48,7 +64,7 @@ fn each_illegal_field_of_an_acquire_is_named() {
         (|m| m.holder = "x".repeat(257), "holder", true),
         (|m| m.holder = "a\0".into(), "holder", false),
         (|m| m.targets.clear(), "targets", false),
-        (|m| m.targets.push(m.targets[0].clone()), "targets", true),
+        (|m| m.targets.push(m.targets[0].clone()), "targets[1].resource", false),
         (|m| m.targets[0].resource = String::new(), "targets[0].resource", false),
         (|m| m.targets[0].resource = "x".repeat(513), "targets[0].resource", true),
         (|m| m.targets[0].resource = "/a".into(), "targets[0].resource", false),
@@ -135,7 +151,11 @@ fn each_illegal_field_of_the_other_messages_is_named() {
     assert_flaws(get(Some(Key::Resource("a/".into()))), &["resource"]);
 
     let list = |page_size, page_token: &str| {
-        let message = v1::ListLeasesRequest { page_size, page_token: page_token.into() };
+        let message = v1::ListLeasesRequest {
+            page_size,
+            page_token: page_token.into(),
+            ..Default::default()
+        };
         list_leases(context(), &message, whole())
     };
     assert_flaws(list(Some(0), ""), &["page_size"]);
@@ -168,9 +188,10 @@ fn a_lease_id_is_never_repeated_in_a_refusal() {
 #[test]
 fn a_page_token_is_the_last_token_of_the_page_before() {
     let message =
-        v1::ListLeasesRequest { page_size: None, page_token: page_token_after(Token(1_234_567)) };
+        v1::ListLeasesRequest { page_token: page_token_after(1_234_567), ..Default::default() };
     let question = list_leases(context(), &message, whole()).unwrap();
-    assert_eq!(question.command, Command::ListLeases { after: 1_234_567, count: 100 });
+    let filter = Box::default();
+    assert_eq!(question.command, Command::ListLeases { after: 1_234_567, count: 100, filter });
 }
 
 #[test]
@@ -265,12 +286,7 @@ fn the_identity_of_a_request_is_the_same_in_every_version() {
 
 #[test]
 fn each_acquire_draws_a_lease_id_of_its_own() {
-    let draw = || {
-        let question = acquire_lease(context(), &acquire(), whole()).unwrap();
-        let Command::AcquireLease(acquire) = question.command else { panic!("an acquire") };
-        acquire.lease_id
-    };
-    assert_ne!(draw(), draw());
+    assert_ne!(acquired(&acquire()).lease_id, acquired(&acquire()).lease_id);
 }
 
 fn read(pairs: &[(&'static str, &'static str)]) -> Result<Context, Flaws> {

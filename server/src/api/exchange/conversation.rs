@@ -10,7 +10,7 @@ use singletrack_core::{
     command::{Command, OpenSession},
     limits,
     refusal::Refusal,
-    reply::{Attached, Notice, Reply},
+    reply::{Attached, Notice, Renewed, Reply},
     types::{Namespace, RequestHash, SessionId},
 };
 use singletrack_proto::v1;
@@ -401,7 +401,7 @@ impl<L: Converse> Conversation<L> {
         self.say(seq, reply);
     }
 
-    fn count_refused(&self, results: &[Result<u64, Refusal>]) {
+    fn count_refused(&self, results: &[Result<Renewed, Refusal>]) {
         for refusal in results.iter().filter_map(|result| result.as_ref().err()) {
             self.metrics.refused(refuse::reason(refusal));
         }
@@ -412,7 +412,7 @@ impl<L: Converse> Conversation<L> {
             self.out.push(push);
         }
         match notice {
-            Notice::LeaseLost { .. } => {}
+            Notice::LeaseLost { .. } | Notice::YieldRequested { .. } => {}
             Notice::Superseded => self.leave(v1::GoingAwayReason::Superseded),
             Notice::SessionLost(_) => self.leave(v1::GoingAwayReason::SessionEnded),
         }

@@ -9,35 +9,49 @@ use std::sync::Arc;
 
 use singletrack_core::{
     change::{
-        Change, Effect, LeaseEnded, LeaseGranted, RequestOf, RequestRemembered, RowKey,
-        SessionEnded, SessionOpened,
+        Change, Effect, LeaseClosed, LeaseEnded, LeaseGranted, NewLease, RequestOf,
+        RequestRemembered, RowKey, SessionEnded, SessionOpened,
     },
+    command::Terms,
     refusal::{LeaseEnd, SessionEnd},
     types::{
-        CommandHash, Holder, LeaseId, Mode, Namespace, RequestHash, RequestMark, ResourceName,
-        Revision, SessionId, SessionNumber, Token, Ttl,
+        Actor, CommandHash, DurableMs, Holder, Labels, LeaseId, LockDelay, MaxHold, Mode,
+        Namespace, Permits, Reach, RequestHash, RequestMark, ResourceName, Revision, SessionId,
+        SessionNumber, Target, Targets, Token, Ttl,
     },
 };
 
 use super::*;
-use crate::store::samples::{entry, key};
+use crate::store::{
+    coalesce::Pending,
+    samples::{entry, key},
+};
 
 const MARK: RequestMark =
     RequestMark { id: RequestHash([0xa1; 16]), command: CommandHash([0xc0; 16]) };
 
 fn lease(token: u64, mode: Mode, request: Option<RequestMark>) -> Change {
-    Change::LeaseGranted(Arc::new(LeaseGranted {
+    let target = Target::exact(ResourceName::parse("repo/src/main.rs").unwrap(), mode);
+    Change::LeaseGranted(Arc::new(LeaseGranted::new(NewLease {
+        request,
+        ..made_of(token, Targets::one(target))
+    })))
+}
+
+fn made_of(token: u64, targets: Targets) -> NewLease {
+    NewLease {
         namespace: Namespace::default(),
         lease_id: LeaseId([u8::try_from(token % 256).unwrap(); 16]),
         token: Token(token),
         holder: Holder::parse("agent-7").unwrap(),
-        resource: ResourceName::parse("repo/src/main.rs").unwrap(),
-        mode,
+        granted_at: DurableMs(0),
+        targets,
+        terms: None,
         ttl: Ttl::parse(45_000).unwrap(),
         session: None,
         is_bound: false,
-        request,
-    }))
+        request: None,
+    }
 }
 
 fn over(token: u64, revision: u64, end: LeaseEnd, request: Option<RequestMark>) -> Change {
@@ -80,11 +94,11 @@ fn opened(revision: u64) -> Arc<SessionOpened> {
 #[expect(clippy::wildcard_enum_match_arm, reason = "the rest has nothing of a session")]
 fn of_session(change: &Change, session: u64, bound: bool, by: Option<u64>) -> Change {
     match change {
-        Change::LeaseGranted(it) => Change::LeaseGranted(Arc::new(LeaseGranted {
-            session: Some(number(session)),
-            is_bound: bound,
-            ..(**it).clone()
-        })),
+        Change::LeaseGranted(it) => {
+            let mut granted = (**it).clone();
+            (granted.session, granted.is_bound) = (Some(number(session)), bound);
+            Change::LeaseGranted(Arc::new(granted))
+        }
         Change::LeaseEnded(it) => Change::LeaseEnded(Arc::new(LeaseEnded {
             session: Some(number(session)),
             by: by.map(|seq| RequestOf { session: number(session), seq, mark: MARK }),
@@ -145,6 +159,76 @@ fn session_rows() -> Vec<Change> {
     ]
 }
 
+/// Several targets of every kind, with all terms.
+fn wide(token: u64, granted_at: u64) -> Arc<LeaseGranted> {
+    let target = |name: &str, mode, reach| {
+        let resource = ResourceName::parse(name).unwrap();
+        Target { resource, mode, reach }
+    };
+    let permits = Mode::Permits(Permits::parse(2, 5).unwrap());
+    let targets = Targets::parse(vec![
+        target("pool/build", permits, Reach::Exact),
+        target("repo/docs", Mode::Exclusive, Reach::Subtree),
+        target("repo/src", Mode::Shared, Reach::Subtree),
+        target("repo/readme.md", Mode::Exclusive, Reach::Exact),
+    ]);
+    let terms = Terms {
+        actor: Some(Actor::parse("agent-7/worker-1").unwrap()),
+        labels: Labels::parse([("task", "T-1"), ("team", "")]).unwrap(),
+        max_hold: Some(MaxHold::parse(3_600_000).unwrap()),
+        lock_delay: LockDelay::parse(10_000).unwrap(),
+    };
+    Arc::new(LeaseGranted::new(NewLease {
+        granted_at: DurableMs(granted_at),
+        terms: Some(Box::new(terms)),
+        request: Some(MARK),
+        ..made_of(token, targets.unwrap())
+    }))
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "it is an end that is closed")]
+fn closed(granted: Arc<LeaseGranted>, revision: u64, end: LeaseEnd) -> Change {
+    let ended = match over(granted.token.0, revision, end, granted.request) {
+        Change::LeaseEnded(ended) => ended,
+        other => panic!("no end: {other:?}"),
+    };
+    let until = DurableMs(granted.granted_at.0 + 20_000);
+    Change::LeaseClosed(Arc::new(LeaseClosed { granted, ended, until }))
+}
+
+/// What came with format 3: durable time, the whole menu of leases.
+fn menu_entries() -> Vec<Vec<Change>> {
+    let time =
+        |at, revision| Change::TimePassed { at: DurableMs(at), revision: Revision(revision) };
+    let given = Effect::Transferred { lease_id: LeaseId([0x59; 16]), token: Token(1_205) };
+    let reopened = Change::LeaseReopened {
+        namespace: Namespace::default(),
+        token: Token(1_203),
+        revision: Revision(1_209),
+    };
+    vec![
+        vec![time(5_000, 1_201), Change::LeaseGranted(wide(1_202, 5_000))],
+        vec![Change::LeaseGranted(wide(1_203, 5_100)), Change::LeaseGranted(wide(1_204, 5_200))],
+        vec![
+            over(1_202, 1_205, LeaseEnd::Transferred, Some(MARK)),
+            Change::LeaseGranted(wide(1_205, 6_000)),
+            effect(1_205, given),
+        ],
+        vec![closed(wide(1_203, 5_100), 1_206, LeaseEnd::MaxHold)],
+        vec![closed(wide(1_204, 5_200), 1_207, LeaseEnd::Expired), time(10_000, 1_208)],
+        vec![reopened],
+    ]
+}
+
+/// The rows that these leave, in the order of their keys; the first is before all others.
+fn menu_rows() -> Vec<Change> {
+    vec![
+        Change::TimePassed { at: DurableMs(10_000), revision: Revision(1_208) },
+        closed(wide(1_204, 5_200), 1_207, LeaseEnd::Expired),
+        Change::LeaseGranted(wide(1_205, 6_000)),
+    ]
+}
+
 /// One of each kind of change; the first two entries are in the state too.
 fn entries() -> Vec<Vec<Change>> {
     let transacted = Effect::Transacted(vec![
@@ -185,6 +269,8 @@ fn is_memory(change: &Change) -> bool {
             | Change::Started { .. }
             | Change::SessionOpened(_)
             | Change::SessionSwept { .. }
+            | Change::TimePassed { .. }
+            | Change::LeaseReopened { .. }
     )
 }
 
@@ -217,6 +303,24 @@ fn the_fixture_of_format_2_is_read_whole() {
     assert_eq!(opened.recovered.revision, Revision(1_113));
 }
 
+#[test]
+fn the_fixture_of_format_3_is_read_whole() {
+    let (_home, path) = folder();
+    lay_out(3, &path);
+    let opened = open(&path, 10).unwrap();
+    let mut rows = session_rows();
+    rows.insert(2, lease(1_003, Mode::Shared, Some(MARK)));
+    rows.insert(3, lease(1_007, Mode::Exclusive, None));
+    let mut menu = menu_rows();
+    rows.insert(0, menu.remove(0));
+    rows.extend(menu);
+    assert_eq!(opened.recovered.rows, rows);
+    let all = entries().into_iter().chain(session_entries()).chain(menu_entries()).flatten();
+    let expected: Vec<_> = all.filter(is_memory).collect();
+    assert_eq!(opened.recovered.memory, expected);
+    assert_eq!(opened.recovered.revision, Revision(1_210));
+}
+
 /// Not a check: writes the fixture of the present format anew, when asked to.
 #[test]
 fn the_fixture_of_the_present_format_is_written_when_asked_for() {
@@ -225,9 +329,12 @@ fn the_fixture_of_the_present_format_is_written_when_asked_for() {
     }
     let (_home, path) = folder();
     let mut opened = open(&path, 1_000).unwrap();
-    for changes in entries().into_iter().chain(session_entries()) {
+    let mut pending = Pending::default();
+    for changes in entries().into_iter().chain(session_entries()).chain(menu_entries()) {
         let commit = changes.last().unwrap().revision();
-        opened.appender.append(&entry(commit.0, changes)).unwrap();
+        let entry = entry(commit.0, changes);
+        opened.appender.append(&entry).unwrap();
+        pending.absorb(&entry);
         if commit == Revision(1_004) {
             let row = |token, mode, mark| (key(token), Some(lease(token, mode, mark)));
             let rows =
@@ -248,6 +355,13 @@ fn the_fixture_of_the_present_format_is_written_when_asked_for() {
                     rows.push((key(it.token.0), Some(change.clone())));
                 }
             }
+            opened.snapshotter.slice(&rows).unwrap();
+            opened.snapshotter.marker(commit).unwrap();
+            pending.rows.clear();
+        }
+        if commit == Revision(1_206) {
+            let pending = std::mem::take(&mut pending.rows).into_iter();
+            let rows: Vec<_> = pending.map(|(key, image)| (key, image.row())).collect();
             opened.snapshotter.slice(&rows).unwrap();
             opened.snapshotter.marker(commit).unwrap();
         }

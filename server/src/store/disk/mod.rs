@@ -21,7 +21,7 @@ use super::{
 };
 
 /// The newest format that this version reads, and the one it writes.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// Sizes that are part of the format: a log written with others is not opened, but a test may
 /// use smaller ones for a folder of its own.

@@ -42,17 +42,17 @@ fn a_new_folder_is_for_its_owner_alone() {
     open_small(&path).unwrap();
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
-    assert_eq!(fs::read_to_string(path.join("FORMAT")).unwrap(), "singletrack 2\n");
+    assert_eq!(fs::read_to_string(path.join("FORMAT")).unwrap(), "singletrack 3\n");
 }
 
 #[test]
 fn a_newer_format_is_refused_before_anything_else_is_read() {
     let (_home, path) = folder();
     drop(write(&path, [grant(11)]));
-    fs::write(path.join("FORMAT"), "singletrack 3\n").unwrap();
+    fs::write(path.join("FORMAT"), "singletrack 4\n").unwrap();
     fs::write(path.join("log").join(format!("{:020}.wal", 1)), "of the future").unwrap();
     let said = message(open_small(&path));
-    let expected = "has format 3, this version reads up to 2: use a newer singletrack";
+    let expected = "has format 4, this version reads up to 3: use a newer singletrack";
     assert!(said.ends_with(expected), "{said}");
 }
 

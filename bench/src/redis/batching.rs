@@ -1,61 +1,36 @@
-//! Lock cycles against Redis: `SET key value NX PX`, then compare-and-delete by a script.
+//! A client of Redis made for benchmarks alone. Owns as much of RESP as the two commands need.
 //!
-//! Owns as much of RESP as the two commands need. A connection carries its slots as a
-//! multiplexing client does: each slot has one command under way, and what is ready is written
-//! together. One task a connection keeps the cost of this client low, which is to Redis' favour.
-
-use std::time::Duration;
+//! One task a connection carries all its slots: each has one command under way, and what is ready
+//! is written together. It costs next to nothing, which is to Redis' favour; no library that
+//! users get does the like.
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    task::JoinSet,
     time::Instant,
 };
 
+use super::UNLOCK;
 use crate::{
     Error,
-    measure::{LOCK_SECONDS, Load, Measured, Meter, Span},
-    peer::{self, Peer},
+    measure::{LOCK_SECONDS, Load, Meter, Span},
 };
 
-/// Deletes the key if it still has the value of whoever asks.
-const UNLOCK: &str = "if redis.call('get',KEYS[1])==ARGV[1] then \
-                      return redis.call('del',KEYS[1]) else return 0 end";
-const START_LIMIT: Duration = Duration::from_secs(20);
-
-pub(crate) async fn run(load: &Load) -> Result<Measured, Error> {
-    let port = peer::free_port()?;
-    let server = Peer::start("redis-server", &load.folder, |folder| {
-        let options = [
-            ("--port", port.to_string()),
-            ("--bind", "127.0.0.1".to_owned()),
-            ("--dir", folder.display().to_string()),
-            ("--appendonly", "yes".to_owned()),
-            ("--appendfsync", "always".to_owned()),
-            ("--save", String::new()),
-            // No rewrite of the log within the run, to its favour.
-            ("--auto-aof-rewrite-percentage", "0".to_owned()),
-        ];
-        options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
-    })?;
-    let sha = wait_until_ready(port).await?;
-    let span = Span::start(load);
-    let mut tasks = tokio::task::JoinSet::new();
+/// Starts the slots of all connections.
+pub(super) async fn start(
+    port: u16,
+    load: &Load,
+    span: Span,
+) -> Result<JoinSet<Result<Meter, Error>>, Error> {
+    let sha = load_script(port).await?;
+    let mut tasks = JoinSet::new();
     for connection in 0..load.connections {
         let slots: Vec<_> = load.slots(connection).map(Slot::new).collect();
         let stream = connect(port).await?;
         tasks.spawn(Connection { stream, slots, sha: sha.clone(), meter: Meter::new(span) }.run());
     }
-    tokio::time::sleep_until(span.begin).await;
-    let before = server.cpu();
-    tokio::time::sleep_until(span.end).await;
-    let used = server.cpu().zip(before).and_then(|(after, before)| after.checked_sub(before));
-    let mut meters = Vec::new();
-    while let Some(ended) = tasks.join_next().await {
-        meters.push(ended??);
-    }
-    server.end().await?;
-    Ok(Meter::sum(meters, span, used))
+    Ok(tasks)
 }
 
 async fn connect(port: u16) -> Result<TcpStream, Error> {
@@ -64,18 +39,7 @@ async fn connect(port: u16) -> Result<TcpStream, Error> {
     Ok(stream)
 }
 
-/// Loads the script as soon as the server answers, and tells the name it has there.
-async fn wait_until_ready(port: u16) -> Result<String, Error> {
-    let deadline = Instant::now() + START_LIMIT;
-    loop {
-        match load_script(port).await {
-            Ok(sha) => return Ok(sha),
-            Err(error) if Instant::now() > deadline => return Err(error),
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
-    }
-}
-
+/// Loads the script, and tells the name it has there.
 async fn load_script(port: u16) -> Result<String, Error> {
     let mut stream = connect(port).await?;
     let mut command = Vec::new();
@@ -113,7 +77,7 @@ struct Slot {
 
 impl Slot {
     fn new(number: usize) -> Self {
-        let key = format!("bench/lock/{number:020}");
+        let key = super::key(number);
         Self { key, value: String::new(), cycle: 0, number, began: Instant::now(), holds: false }
     }
 
@@ -125,7 +89,7 @@ impl Slot {
             return;
         }
         self.cycle += 1;
-        self.value = format!("{:08x}{:024x}", self.number, self.cycle);
+        self.value = super::value(self.number, self.cycle);
         let milliseconds = (LOCK_SECONDS * 1_000).to_string();
         let (key, value) = (self.key.as_bytes(), self.value.as_bytes());
         write_command(out, &[b"SET", key, value, b"NX", b"PX", milliseconds.as_bytes()]);

@@ -1,0 +1,784 @@
+//! The tree of resources: one node for each segment of a path that is held, waited for, or above
+//! such a one.
+//!
+//! Owns nodes, who is found at them, and the counts and orders that make a question about a whole
+//! subtree cost as much as its depth. What may be granted is not decided here.
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, btree_map},
+    sync::Arc,
+};
+use core::cmp::Reverse;
+
+use crate::{
+    absorb::slot_of,
+    state::State,
+    table::KeyHash,
+    types::{Claim, Mode, Permits, Reach, ResourceName, Token},
+};
+
+/// A slot that is none.
+pub(crate) const NOWHERE: u32 = u32::MAX;
+/// Marks the parent of a first segment: the rest is the slot of its namespace.
+const ROOT: u32 = 1 << 31;
+
+/// One segment of a path. Small, as a million of these are kept.
+pub(crate) struct Node {
+    /// A path that this node's path begins; shared with a lease or waiter.
+    name: Arc<str>,
+    /// Where its segment begins there.
+    start: u16,
+    /// Where it ends.
+    end: u16,
+    /// The node above, or [`ROOT`] and the namespace.
+    parent: u32,
+    /// The lease of the only holder, if that has no other claim; [`NOWHERE`]: nobody, or those in
+    /// the crowd.
+    holder: u32,
+    /// The next child of the same parent.
+    next: u32,
+    /// The one before.
+    before: u32,
+    /// What few nodes have.
+    more: Option<Box<More>>,
+}
+
+/// What nodes have that are no quiet leaves.
+pub(crate) struct More {
+    first_child: u32,
+    pub(crate) below: Below,
+    pub(crate) crowd: Option<Box<Crowd>>,
+    /// Attached waiters below.
+    pub(crate) waiting: Option<Box<Waiting>>,
+}
+
+/// What is below a node, the node itself not among it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Below {
+    pub(crate) children: u32,
+    /// Claims of leases.
+    pub(crate) claims: u32,
+    /// Those that are not shared.
+    pub(crate) unshared: u32,
+}
+
+/// Those who share a resource, and those who wait for it.
+#[derive(Default)]
+pub(crate) struct Crowd {
+    /// By token; all holders, or none when the node's holder is the only one.
+    pub(crate) sharers: BTreeMap<(Token, u32), Share>,
+    tally: Tally,
+    pub(crate) queue: Queue,
+    /// From where its waiters are to be looked at; `None`: it is settled.
+    pub(crate) unsettled: Option<QueueKey>,
+}
+
+/// How one of several holders holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub(crate) mode: Mode,
+    pub(crate) reach: Reach,
+}
+
+/// Who holds one node, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) exclusive: u32,
+    pub(crate) shared: u32,
+    /// Of the two, those that reach down.
+    pub(crate) exclusive_subtree: u32,
+    pub(crate) shared_subtree: u32,
+    /// Leases with permits.
+    pub(crate) permits: u32,
+    /// The permits they have.
+    pub(crate) used: u64,
+}
+
+/// Who waits for a resource.
+#[derive(Default)]
+pub(crate) struct Queue {
+    /// Attached waiters: for each class in the order in which they will be served.
+    pub(crate) attached: BTreeMap<(Class, QueueKey), Queued>,
+    /// Waiters, detached ones included.
+    pub(crate) total: u32,
+    /// Those of them that ask for permits.
+    permits: u32,
+    /// Of how many, while any holder or waiter has or asks for permits.
+    limit: u32,
+}
+
+/// What a waiter asks of one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Class {
+    Exclusive,
+    Shared,
+    ExclusiveSubtree,
+    SharedSubtree,
+    Permits,
+}
+
+/// One attached waiter in a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Queued {
+    pub(crate) waiter: u32,
+    pub(crate) permits: u32,
+}
+
+/// Attached waiters below a node, those for shared claims and the others, in their order. One that
+/// has several claims there is there several times, by the number of the claim.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    pub(crate) shared: BTreeMap<(QueueKey, u8), u32>,
+    pub(crate) unshared: BTreeMap<(QueueKey, u8), u32>,
+    /// From where they are to be looked at; `None`: they are settled.
+    pub(crate) unsettled: Option<QueueKey>,
+}
+
+/// Place in a queue: higher priority first, then first come, first served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct QueueKey {
+    pub(crate) descending: Reverse<i8>,
+    pub(crate) seq: u64,
+}
+
+/// Waiters that are to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// Those of this node.
+    At(u32),
+    /// Those below this node.
+    Below(u32),
+}
+
+// === impl Class ===
+
+impl Class {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Exclusive, Self::Shared, Self::ExclusiveSubtree, Self::SharedSubtree, Self::Permits];
+
+    pub(crate) const fn of(mode: Mode, reach: Reach) -> Self {
+        match (mode, reach) {
+            (Mode::Exclusive, Reach::Exact) => Self::Exclusive,
+            (Mode::Shared, Reach::Exact) => Self::Shared,
+            (Mode::Exclusive, Reach::Subtree) => Self::ExclusiveSubtree,
+            (Mode::Shared, Reach::Subtree) => Self::SharedSubtree,
+            (Mode::Permits(_), _) => Self::Permits,
+        }
+    }
+
+    /// The mode of its claims; how many permits they are about doesn't matter here.
+    pub(crate) const fn mode(self) -> Mode {
+        match self {
+            Self::Exclusive | Self::ExclusiveSubtree => Mode::Exclusive,
+            Self::Shared | Self::SharedSubtree => Mode::Shared,
+            Self::Permits => Mode::Permits(Permits::ONE),
+        }
+    }
+
+    pub(crate) const fn is_subtree(self) -> bool {
+        matches!(self, Self::ExclusiveSubtree | Self::SharedSubtree)
+    }
+
+    pub(crate) const fn is_shared(self) -> bool {
+        matches!(self, Self::Shared | Self::SharedSubtree)
+    }
+
+    /// The two may not be held at one node by different leases. (Permits have a sum beside that.)
+    pub(crate) const fn clashes(self, other: Self) -> bool {
+        !((self.is_shared() && other.is_shared())
+            || (matches!(self, Self::Permits) && matches!(other, Self::Permits)))
+    }
+}
+
+// === impl QueueKey ===
+
+impl QueueKey {
+    /// Before all others.
+    pub(crate) const FIRST: Self = Self { descending: Reverse(i8::MAX), seq: 0 };
+
+    /// Behind all others.
+    pub(crate) const LAST: Self = Self { descending: Reverse(i8::MIN), seq: u64::MAX };
+
+    /// The first place behind this one.
+    pub(crate) const fn next(self) -> Self {
+        Self { descending: self.descending, seq: self.seq + 1 }
+    }
+
+    /// Where a newcomer of this priority comes.
+    pub(crate) const fn newcomer(priority: i8) -> Self {
+        Self { descending: Reverse(priority), seq: u64::MAX }
+    }
+}
+
+// === impl Tally ===
+
+impl Tally {
+    fn add(&mut self, share: Share) {
+        self.change(share, |count| *count += 1, |used, more| *used += more);
+    }
+
+    fn remove(&mut self, share: Share) {
+        self.change(share, |count| *count -= 1, |used, less| *used -= less);
+    }
+
+    fn change(&mut self, share: Share, count: fn(&mut u32), used: fn(&mut u64, u64)) {
+        match share.mode {
+            Mode::Exclusive => count(&mut self.exclusive),
+            Mode::Shared => count(&mut self.shared),
+            Mode::Permits(permits) => {
+                count(&mut self.permits);
+                used(&mut self.used, u64::from(permits.count()));
+            }
+        }
+        match (share.mode, share.reach) {
+            (Mode::Exclusive, Reach::Subtree) => count(&mut self.exclusive_subtree),
+            (Mode::Shared, Reach::Subtree) => count(&mut self.shared_subtree),
+            (Mode::Exclusive | Mode::Shared | Mode::Permits(_), _) => {}
+        }
+    }
+
+    /// How many of them clash with a claim at this node.
+    pub(crate) const fn clashes_here(&self, mode: Mode) -> u32 {
+        match mode {
+            Mode::Exclusive => self.exclusive + self.shared + self.permits,
+            Mode::Shared => self.exclusive + self.permits,
+            Mode::Permits(_) => self.exclusive + self.shared,
+        }
+    }
+
+    /// How many of them clash with a claim further down.
+    pub(crate) const fn clashes_above(&self, mode: Mode) -> u32 {
+        match mode {
+            Mode::Shared => self.exclusive_subtree,
+            Mode::Exclusive | Mode::Permits(_) => self.exclusive_subtree + self.shared_subtree,
+        }
+    }
+}
+
+// === impl Queue ===
+
+impl Queue {
+    /// The first attached waiter of a class, if it stands before `key`.
+    pub(crate) fn first_before(&self, class: Class, key: QueueKey) -> Option<(QueueKey, Queued)> {
+        let mut waiters = self.attached.range((class, QueueKey::FIRST)..(class, key));
+        waiters.next().map(|((_, key), queued)| (*key, *queued))
+    }
+
+    /// An attached waiter stands at `key` or behind it.
+    pub(crate) fn has_from(&self, key: QueueKey, only_subtrees: bool) -> bool {
+        let mut classes =
+            Class::ALL.into_iter().filter(|class| !only_subtrees || class.is_subtree());
+        classes.any(|class| {
+            self.attached.range((class, key)..=(class, QueueKey::LAST)).next().is_some()
+        })
+    }
+
+    /// Some waiter, attached or not, asks for permits.
+    pub(crate) const fn wants_permits(&self) -> bool {
+        self.permits > 0
+    }
+
+    /// Attached waiters of a class before `key`.
+    pub(crate) fn before(
+        &self,
+        class: Class,
+        key: QueueKey,
+    ) -> btree_map::Range<'_, (Class, QueueKey), Queued> {
+        self.attached.range((class, QueueKey::FIRST)..(class, key))
+    }
+}
+
+// === impl Node ===
+
+impl Node {
+    /// The path.
+    pub(crate) fn path(&self) -> &str {
+        self.name.get(..usize::from(self.end)).expect("a node's path ends within its name")
+    }
+
+    fn segment(&self) -> &str {
+        let range = usize::from(self.start)..usize::from(self.end);
+        self.name.get(range).expect("a node's segment lies within its name")
+    }
+
+    pub(crate) const fn parent(&self) -> Option<u32> {
+        if self.parent & ROOT == 0 { Some(self.parent) } else { None }
+    }
+
+    pub(crate) fn below(&self) -> Below {
+        self.more.as_deref().map(|more| more.below).unwrap_or_default()
+    }
+
+    pub(crate) fn crowd(&self) -> Option<&Crowd> {
+        self.more.as_deref()?.crowd.as_deref()
+    }
+
+    pub(crate) fn waiting(&self) -> Option<&Waiting> {
+        self.more.as_deref()?.waiting.as_deref()
+    }
+
+    /// Whoever waits, attached or not; `None`: nobody does.
+    pub(crate) fn queue(&self) -> Option<&Queue> {
+        self.crowd().map(|crowd| &crowd.queue).filter(|queue| queue.total > 0)
+    }
+
+    pub(crate) fn more_mut(&mut self) -> &mut More {
+        self.more.get_or_insert_with(|| {
+            Box::new(More {
+                first_child: NOWHERE,
+                below: Below::default(),
+                crowd: None,
+                waiting: None,
+            })
+        })
+    }
+
+    pub(crate) fn crowd_mut(&mut self) -> &mut Crowd {
+        self.more_mut().crowd.get_or_insert_default()
+    }
+
+    /// The lease of the only holder, if it has no claim but this.
+    pub(crate) fn sole_holder(&self) -> Option<u32> {
+        (self.holder != NOWHERE).then_some(self.holder)
+    }
+
+    /// Leases that hold it, oldest grant first.
+    pub(crate) fn holders(&self) -> impl DoubleEndedIterator<Item = u32> + '_ {
+        let crowd = self.crowd().map(|crowd| crowd.sharers.keys().map(|(_, lease)| *lease));
+        self.sole_holder().into_iter().chain(crowd.into_iter().flatten())
+    }
+
+    pub(crate) fn holder_count(&self) -> usize {
+        let crowd = self.crowd().map_or(0, |crowd| crowd.sharers.len());
+        usize::from(self.holder != NOWHERE) + crowd
+    }
+
+    fn is_idle(&self) -> bool {
+        self.holder == NOWHERE
+            && self.more.as_deref().is_none_or(|more| {
+                more.below.children == 0 && more.crowd.is_none() && more.waiting.is_none()
+            })
+    }
+
+    /// Drops what holds nothing any more.
+    fn tidy(&mut self) {
+        let Some(more) = self.more.as_deref_mut() else { return };
+        if let Some(crowd) = more.crowd.as_deref()
+            && crowd.sharers.is_empty()
+            && crowd.queue.total == 0
+        {
+            more.crowd = None;
+        }
+        if let Some(waiting) = more.waiting.as_deref()
+            && waiting.shared.is_empty()
+            && waiting.unshared.is_empty()
+        {
+            more.waiting = None;
+        }
+        if more.below.children == 0 && more.crowd.is_none() && more.waiting.is_none() {
+            self.more = None;
+        }
+    }
+}
+
+// === finding and making nodes ===
+
+impl State {
+    pub(crate) fn node(&self, slot: u32) -> &Node {
+        self.nodes.get(slot as usize).expect("slots of nodes are kept true")
+    }
+
+    pub(crate) fn node_mut(&mut self, slot: u32) -> &mut Node {
+        self.nodes.get_mut(slot as usize).expect("slots of nodes are kept true")
+    }
+
+    fn segment_hash(&self, parent: u32, segment: &str) -> KeyHash {
+        self.hasher.hash(&(parent, segment))
+    }
+
+    fn find_child(&self, parent: u32, segment: &str) -> Option<u32> {
+        let is = |slot: &u32| {
+            let node = self.node(*slot);
+            node.parent == parent && node.segment() == segment
+        };
+        self.node_names.find(self.segment_hash(parent, segment), is).copied()
+    }
+
+    /// The nodes of a path that there are, from the first segment on; `true`: that is all of it.
+    pub(crate) fn walk(&self, space: u32, path: &str) -> impl Iterator<Item = (u32, bool)> {
+        let mut parent = ROOT | space;
+        let mut rest = Some(path);
+        core::iter::from_fn(move || {
+            let (segment, further) = match rest?.split_once('/') {
+                Some((segment, further)) => (segment, Some(further)),
+                None => (rest?, None),
+            };
+            let slot = self.find_child(parent, segment)?;
+            parent = slot;
+            rest = further;
+            Some((slot, further.is_none()))
+        })
+    }
+
+    pub(crate) fn find_node(&self, space: u32, name: &ResourceName) -> Option<u32> {
+        self.walk(space, name.as_str()).last().and_then(|(slot, is_all)| is_all.then_some(slot))
+    }
+
+    /// The nodes above one, from its parent up.
+    pub(crate) fn above(&self, slot: u32) -> impl Iterator<Item = u32> {
+        let mut at = self.node(slot).parent();
+        core::iter::from_fn(move || {
+            let here = at?;
+            at = self.node(here).parent();
+            Some(here)
+        })
+    }
+
+    pub(crate) fn ensure_node(&mut self, space: u32, name: &ResourceName) -> u32 {
+        let mut parent = ROOT | space;
+        let mut start = 0;
+        loop {
+            let rest = name.as_str().get(start..).expect("a segment begins here");
+            let end = rest.find('/').map_or(name.as_str().len(), |length| start + length);
+            let segment = name.as_str().get(start..end).expect("a segment ends there");
+            let slot = match self.find_child(parent, segment) {
+                Some(slot) => slot,
+                None => self.insert_node(parent, name, start, end),
+            };
+            if end == name.as_str().len() {
+                return slot;
+            }
+            parent = slot;
+            start = end + 1;
+        }
+    }
+
+    fn insert_node(&mut self, parent: u32, name: &ResourceName, start: usize, end: usize) -> u32 {
+        let short = |at: usize| u16::try_from(at).expect("names are short");
+        let node = Node {
+            name: name.shared(),
+            start: short(start),
+            end: short(end),
+            parent,
+            holder: NOWHERE,
+            next: NOWHERE,
+            before: NOWHERE,
+            more: None,
+        };
+        let hash = self.segment_hash(parent, node.segment());
+        let slot = slot_of(self.nodes.insert(node));
+        assert!(slot < ROOT, "quotas keep nodes below 2^31");
+        let (nodes, hasher) = (&self.nodes, &self.hasher);
+        self.node_names.insert(hash, slot, |at| {
+            let known = nodes.get(*at as usize).expect("slots of nodes are kept true");
+            hasher.hash(&(known.parent, known.segment()))
+        });
+        if let Some(above) = self.node(slot).parent() {
+            let more = self.node_mut(above).more_mut();
+            more.below.children += 1;
+            let first = core::mem::replace(&mut more.first_child, slot);
+            self.node_mut(slot).next = first;
+            if first != NOWHERE {
+                self.node_mut(first).before = slot;
+            }
+        }
+        slot
+    }
+
+    /// Drops a node, and those above it, that nobody needs.
+    pub(crate) fn drop_node_if_idle(&mut self, slot: u32) {
+        let mut at = Some(slot);
+        while let Some(slot) = at {
+            self.node_mut(slot).tidy();
+            if !self.node(slot).is_idle() {
+                return;
+            }
+            let node = self.node(slot);
+            let (parent, next, before) = (node.parent, node.next, node.before);
+            at = node.parent();
+            let hash = self.segment_hash(parent, node.segment());
+            let known = self.node_names.remove(hash, |known| *known == slot);
+            assert!(known.is_some(), "every node is found by its segment");
+            self.nodes.remove(slot as usize);
+            if next != NOWHERE {
+                self.node_mut(next).before = before;
+            }
+            if before != NOWHERE {
+                self.node_mut(before).next = next;
+            }
+            if let Some(above) = at {
+                let more = self.node_mut(above).more_mut();
+                more.below.children -= 1;
+                if before == NOWHERE {
+                    more.first_child = next;
+                }
+            }
+        }
+    }
+
+    /// The children of a node, in no order that means anything but the same every time.
+    pub(crate) fn children(&self, slot: u32) -> impl Iterator<Item = u32> {
+        let mut at = self.node(slot).more.as_deref().map_or(NOWHERE, |more| more.first_child);
+        core::iter::from_fn(move || {
+            let here = at;
+            if here == NOWHERE {
+                return None;
+            }
+            at = self.node(here).next;
+            Some(here)
+        })
+    }
+}
+
+// === holders ===
+
+impl State {
+    /// Who holds a node, counted.
+    pub(crate) fn tally(&self, slot: u32) -> Tally {
+        let node = self.node(slot);
+        let mut tally = node.crowd().map(|crowd| crowd.tally).unwrap_or_default();
+        if let Some(lease) = node.sole_holder() {
+            let claim = self.lease(lease).granted.only_claim().expect("it has no other claim");
+            tally.add(Share { mode: claim.mode, reach: claim.reach });
+        }
+        tally
+    }
+
+    /// Adds a holder; what it may not share with was excluded by the decision.
+    pub(crate) fn hold(&mut self, slot: u32, lease: u32, token: Token, claim: Claim<'_>) {
+        let share = Share { mode: claim.mode, reach: claim.reach };
+        let tally = self.tally(slot);
+        assert!(tally.clashes_here(claim.mode) == 0, "holders of one resource share it");
+        let is_only = self.lease(lease).granted.only_claim().is_some();
+        let is_flat = is_only && !matches!(claim.mode, Mode::Permits(_));
+        if self.node(slot).holder_count() == 0 && is_flat {
+            self.node_mut(slot).holder = lease;
+        } else {
+            if let Some(first) = self.node(slot).sole_holder() {
+                let known = &self.lease(first).granted;
+                let other = known.only_claim().expect("it has no other claim");
+                let (key, of) =
+                    ((known.token, first), Share { mode: other.mode, reach: other.reach });
+                let node = self.node_mut(slot);
+                node.holder = NOWHERE;
+                node.crowd_mut().join(key, of);
+            }
+            let crowd = self.node_mut(slot).crowd_mut();
+            crowd.join((token, lease), share);
+            crowd.queue.set_limit(claim.mode);
+        }
+        self.count_below(slot, claim.mode, |count| *count += 1);
+    }
+
+    /// Takes a holder away.
+    pub(crate) fn let_go(&mut self, slot: u32, lease: u32, token: Token, claim: Claim<'_>) {
+        let node = self.node_mut(slot);
+        if node.holder == lease {
+            node.holder = NOWHERE;
+        } else {
+            node.crowd_mut().leave((token, lease));
+            self.flatten(slot);
+        }
+        self.count_below(slot, claim.mode, |count| *count -= 1);
+        self.mark_freed(slot, claim.reach);
+        self.drop_node_if_idle(slot);
+    }
+
+    /// The last of several holders needs no crowd.
+    fn flatten(&mut self, slot: u32) {
+        let Some(crowd) = self.node(slot).crowd().filter(|crowd| crowd.sharers.len() == 1) else {
+            return;
+        };
+        let (key, share) = crowd.sharers.first_key_value().map(|(k, s)| (*k, *s)).expect("one");
+        let is_only = self.lease(key.1).granted.only_claim().is_some();
+        if is_only && !matches!(share.mode, Mode::Permits(_)) {
+            let node = self.node_mut(slot);
+            node.crowd_mut().leave(key);
+            node.holder = key.1;
+        }
+    }
+
+    fn count_below(&mut self, slot: u32, mode: Mode, change: fn(&mut u32)) {
+        let mut at = self.node(slot).parent();
+        while let Some(above) = at {
+            let node = self.node_mut(above);
+            let below = &mut node.more_mut().below;
+            change(&mut below.claims);
+            if mode != Mode::Shared {
+                change(&mut below.unshared);
+            }
+            at = node.parent();
+        }
+    }
+
+    /// Of how many permits a node is, while anybody has or wants some.
+    pub(crate) fn limit_of(&self, slot: u32) -> Option<u32> {
+        let crowd = self.node(slot).crowd()?;
+        (crowd.tally.permits > 0 || crowd.queue.permits > 0).then_some(crowd.queue.limit)
+    }
+}
+
+impl Crowd {
+    fn join(&mut self, key: (Token, u32), share: Share) {
+        let before = self.sharers.insert(key, share);
+        assert!(before.is_none(), "a lease holds a node once");
+        self.tally.add(share);
+    }
+
+    fn leave(&mut self, key: (Token, u32)) {
+        let share = self.sharers.remove(&key).expect("a lease holds its resource");
+        self.tally.remove(share);
+    }
+}
+
+impl Queue {
+    /// Decisions see to it that all who have or want permits agree.
+    const fn set_limit(&mut self, mode: Mode) {
+        if let Mode::Permits(permits) = mode {
+            self.limit = permits.limit();
+        }
+    }
+}
+
+// === waiters ===
+
+impl State {
+    /// A waiter stands at a node, attached or not.
+    pub(crate) fn enter_queue(&mut self, slot: u32, mode: Mode) {
+        let queue = &mut self.node_mut(slot).crowd_mut().queue;
+        queue.total += 1;
+        if matches!(mode, Mode::Permits(_)) {
+            queue.permits += 1;
+            queue.set_limit(mode);
+        }
+    }
+
+    /// It does so no longer.
+    pub(crate) fn exit_queue(&mut self, slot: u32, mode: Mode) {
+        let queue = &mut self.node_mut(slot).crowd_mut().queue;
+        queue.total -= 1;
+        queue.permits -= u32::from(matches!(mode, Mode::Permits(_)));
+        self.drop_node_if_idle(slot);
+    }
+
+    /// A waiter is attached: it counts at its node and above.
+    pub(crate) fn attach_at(
+        &mut self,
+        slot: u32,
+        key: QueueKey,
+        number: u8,
+        queued: Queued,
+        class: Class,
+    ) {
+        let before = self.node_mut(slot).crowd_mut().queue.attached.insert((class, key), queued);
+        assert!(before.is_none(), "a place in a queue belongs to one waiter");
+        let mut at = self.node(slot).parent();
+        while let Some(above) = at {
+            let node = self.node_mut(above);
+            let waiting = node.more_mut().waiting.get_or_insert_default();
+            waiting.of(class).insert((key, number), queued.waiter);
+            at = node.parent();
+        }
+    }
+
+    /// It is not, any longer.
+    pub(crate) fn detach_at(&mut self, slot: u32, key: QueueKey, number: u8, class: Class) {
+        let gone = self.node_mut(slot).crowd_mut().queue.attached.remove(&(class, key));
+        assert!(gone.is_some(), "only an attached waiter is detached");
+        let mut at = self.node(slot).parent();
+        while let Some(above) = at {
+            let node = self.node_mut(above);
+            if let Some(waiting) = node.more_mut().waiting.as_deref_mut() {
+                waiting.of(class).remove(&(key, number));
+            }
+            node.tidy();
+            at = node.parent();
+        }
+    }
+
+    /// What was claimed here, by a holder or a waiter, is so no more: whoever it may have kept
+    /// waiting is to be looked at.
+    pub(crate) fn mark_freed(&mut self, slot: u32, reach: Reach) {
+        self.mark(Mark::At(slot), QueueKey::FIRST);
+        if reach == Reach::Subtree {
+            self.mark(Mark::Below(slot), QueueKey::FIRST);
+        }
+        let mut at = self.node(slot).parent();
+        while let Some(above) = at {
+            let node = self.node(above);
+            let below = node.below();
+            // While leases below clash, nobody who wants the subtree can go on.
+            if below.unshared == 0 && node.queue().is_some() {
+                self.mark(Mark::At(above), QueueKey::FIRST);
+            }
+            at = self.node(above).parent();
+        }
+    }
+
+    /// Puts waiters on the list of those to be looked at, if there are any.
+    pub(crate) fn mark(&mut self, mark: Mark, from: QueueKey) {
+        let node = match mark {
+            Mark::At(slot) | Mark::Below(slot) => self.node_mut(slot),
+        };
+        let Some(more) = node.more.as_deref_mut() else { return };
+        let unsettled = match mark {
+            Mark::At(_) => match more.crowd.as_deref_mut() {
+                Some(crowd) if !crowd.queue.attached.is_empty() => &mut crowd.unsettled,
+                Some(_) | None => return,
+            },
+            Mark::Below(_) => match more.waiting.as_deref_mut() {
+                Some(waiting) => &mut waiting.unsettled,
+                None => return,
+            },
+        };
+        match unsettled {
+            Some(known) => *known = (*known).min(from),
+            None => {
+                *unsettled = Some(from);
+                self.unsettled.push_back(mark);
+            }
+        }
+    }
+
+    /// From where the waiters of a mark are to be looked at; `None`: not at all.
+    pub(crate) fn marked_from(&self, mark: Mark) -> Option<QueueKey> {
+        match mark {
+            Mark::At(slot) => self.nodes.get(slot as usize)?.crowd()?.unsettled,
+            Mark::Below(slot) => self.nodes.get(slot as usize)?.waiting()?.unsettled,
+        }
+    }
+
+    /// Takes the first mark off the list.
+    pub(crate) fn unmark(&mut self) {
+        let Some(mark) = self.unsettled.pop_front() else { return };
+        let (Mark::At(slot) | Mark::Below(slot)) = mark;
+        let Some(node) = self.nodes.get_mut(slot as usize) else { return };
+        let Some(more) = node.more.as_deref_mut() else { return };
+        match mark {
+            Mark::At(_) => {
+                if let Some(crowd) = more.crowd.as_deref_mut() {
+                    crowd.unsettled = None;
+                }
+            }
+            Mark::Below(_) => {
+                if let Some(waiting) = more.waiting.as_deref_mut() {
+                    waiting.unsettled = None;
+                }
+            }
+        }
+    }
+}
+
+impl Waiting {
+    /// An attached waiter stands at `key` or behind it.
+    pub(crate) fn has_from(&self, key: QueueKey) -> bool {
+        [&self.shared, &self.unshared]
+            .into_iter()
+            .any(|waiters| waiters.range((key, 0)..).next().is_some())
+    }
+
+    fn of(&mut self, class: Class) -> &mut BTreeMap<(QueueKey, u8), u32> {
+        if class.is_shared() { &mut self.shared } else { &mut self.unshared }
+    }
+}
