@@ -15,7 +15,7 @@ use singletrack::{Abandoned, Client, Release, Transfer};
 
 pub(crate) use self::{
     acquire::default_holder,
-    show::{blocker, stats_json, waiter_table},
+    show::{stats_json, waiter_table},
 };
 use crate::{
     args::{Fence, Format, LeaseCommand, LeaseKey, ReleaseArgs, TransferArgs},

@@ -53,7 +53,7 @@ pub(crate) async fn get(client: &Client, args: &GetArgs, format: Format) -> Resu
         }
         text.push_str(&format!("{} waiting\n", holders.waiter_count));
         if !holders.waiters.is_empty() {
-            text.push_str(&waiter_table(&holders.waiters));
+            text.push_str(&queue_table(&holders.waiters));
         }
         text
     };
@@ -158,8 +158,25 @@ pub(crate) fn waiter_table(waiters: &[WaiterInfo]) -> String {
     table(["RESOURCE", "HOLDER", "PRIORITY", "WAITING", "ATTACHED", "BLOCKED BY"], &rows)
 }
 
+/// Those who wait, in the order in which they will be served.
+fn queue_table(waiters: &[WaiterInfo]) -> String {
+    let rows: Vec<_> = waiters
+        .iter()
+        .map(|waiter| {
+            [
+                clean(&waiter.holder).into_owned(),
+                names(&waiter.targets),
+                waiter.priority.to_string(),
+                duration::show(waiter.waited),
+                if waiter.attached { "yes" } else { "no" }.to_owned(),
+            ]
+        })
+        .collect();
+    table(["WAITS", "FOR", "PRIORITY", "SINCE", "ATTACHED"], &rows)
+}
+
 /// The foremost of what stands in the way of a waiter, and how much more there is.
-pub(crate) fn blocker(waiter: &WaiterInfo) -> String {
+fn blocker(waiter: &WaiterInfo) -> String {
     let Some(held) = &waiter.blocked_by else { return String::new() };
     let holders = usize::try_from(held.holder_count).unwrap_or(usize::MAX).max(held.holders.len());
     let (foremost, others) = match (held.holders.first(), held.waiters.first()) {

@@ -8,7 +8,7 @@ use ratatui::{
     text::{Line, Span},
     widgets::{Block, Paragraph, Row, Table, TableState, Wrap},
 };
-use singletrack::{LeaseInfo, WaiterInfo};
+use singletrack::{LeaseInfo, Target, WaiterInfo};
 
 use super::{
     model::{Blocker, Model, Pane},
@@ -17,8 +17,7 @@ use super::{
 use crate::{
     duration,
     explain::held_lines,
-    lease::blocker,
-    output::{clean, held_words, label_words, mode_words, names},
+    output::{clean, label_words, mode_words, names},
 };
 
 /// Lines of what is told of the row that is looked at.
@@ -89,40 +88,45 @@ fn draw_rows(frame: &mut Frame<'_>, model: &Model, area: Rect) {
     // Only what is on the screen is made into rows: there may be many.
     let height = usize::from(area.height.saturating_sub(1)).max(1);
     let first = (model.selected() + 1).saturating_sub(height);
-    let (header, widths, rows): (Vec<&str>, Vec<Constraint>, Vec<Vec<String>>) = match model.pane {
+    let (header, shares, rows): (&[&str], &[u16], Vec<Vec<String>>) = match model.pane {
         Pane::Leases => (
-            vec!["RESOURCE", "MODE", "HOLDER", "TOKEN", "HELD", "LEFT"],
-            widths(&[(3, 0), (0, 17), (2, 0), (0, 16), (0, 22), (0, 7)]),
+            &["RESOURCE", "MODE", "HOLDER", "TOKEN", "HELD", "AT MOST", "LEFT"],
+            &[3, 0, 2, 0, 0, 0, 0],
             leases.iter().skip(first).take(height).map(lease_row).collect(),
         ),
         Pane::Waiters => (
-            vec!["RESOURCE", "HOLDER", "PRIO", "WAITING", "BLOCKED BY"],
-            widths(&[(2, 0), (1, 0), (0, 4), (0, 8), (4, 0)]),
+            &["RESOURCE", "HOLDER", "PRIO", "WAITING", "BLOCKED BY"],
+            &[2, 1, 0, 0, 3],
             waiters.iter().skip(first).take(height).map(waiter_row).collect(),
         ),
         Pane::Blockers => (
-            vec!["HOLDER", "HOW", "RESOURCE", "BLOCKS", "LONGEST", "WHOM"],
-            widths(&[(1, 0), (2, 0), (2, 0), (0, 6), (0, 8), (2, 0)]),
+            &["HOLDER", "HOW", "RESOURCE", "BLOCKS", "LONGEST", "WHOM"],
+            &[1, 2, 1, 0, 0, 2],
             model.blockers.iter().skip(first).take(height).map(blocker_row).collect(),
         ),
     };
+    let widths = widths(header, shares, &rows);
     let bold = Style::new().add_modifier(Modifier::BOLD);
     let old = if model.trouble.is_some() { Modifier::DIM } else { Modifier::empty() };
     let table = Table::new(rows.into_iter().map(Row::new), widths)
-        .header(Row::new(header).style(bold))
+        .header(Row::new(header.iter().copied()).style(bold))
         .style(Style::new().add_modifier(old))
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     let mut state = TableState::new().with_selected(model.selected() - first);
     frame.render_stateful_widget(table, area, &mut state);
 }
 
-/// A share of what is left, or so many columns.
-fn widths(columns: &[(u16, u16)]) -> Vec<Constraint> {
-    let width = |&(share, fixed): &(u16, u16)| match share {
-        0 => Constraint::Length(fixed),
-        _ => Constraint::Fill(share),
+/// A share of what is left, or with no share as wide as what is in it.
+fn widths(header: &[&str], shares: &[u16], rows: &[Vec<String>]) -> Vec<Constraint> {
+    let width = |(column, (name, share)): (usize, (&&str, &u16))| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        let widest = cells.max().unwrap_or(0).max(name.len());
+        match share {
+            0 => Constraint::Length(u16::try_from(widest).unwrap_or(u16::MAX)),
+            share => Constraint::Fill(*share),
+        }
     };
-    columns.iter().map(width).collect()
+    header.iter().zip(shares).enumerate().map(width).collect()
 }
 
 fn lease_row(lease: &LeaseInfo) -> Vec<String> {
@@ -135,7 +139,8 @@ fn lease_row(lease: &LeaseInfo) -> Vec<String> {
         mode,
         clean(&lease.holder).into_owned(),
         lease.token.to_string(),
-        held_words(lease),
+        duration::show(lease.held),
+        lease.hold_remaining.map(duration::show).unwrap_or_default(),
         duration::show(lease.remaining),
     ]
 }
@@ -146,8 +151,27 @@ fn waiter_row(waiter: &WaiterInfo) -> Vec<String> {
         clean(&waiter.holder).into_owned(),
         waiter.priority.to_string(),
         duration::show(waiter.waited),
-        blocker(waiter),
+        foremost(waiter),
     ]
+}
+
+/// The foremost of what stands in its way, short.
+fn foremost(waiter: &WaiterInfo) -> String {
+    let Some(held) = &waiter.blocked_by else { return String::new() };
+    match (held.holders.first(), held.waiters.first()) {
+        (Some(by), _) => {
+            let (holder, time, left) =
+                (clean(&by.holder), duration::show(by.held), duration::show(by.remaining));
+            let others = held.holder_count.saturating_sub(1);
+            let more = if others > 0 { format!(", {others} more") } else { String::new() };
+            format!("{holder} for {time}, {left} left{more}")
+        }
+        (None, Some(before)) => format!("behind {}", clean(&before.holder)),
+        (None, None) if !held.closed.is_zero() => {
+            format!("closed for {}", duration::show(held.closed))
+        }
+        (None, None) => String::new(),
+    }
 }
 
 fn blocker_row(blocker: &Blocker) -> Vec<String> {
@@ -175,20 +199,27 @@ fn detail(model: &Model) -> Vec<String> {
     match model.pane {
         Pane::Leases => snapshot.and_then(|it| it.leases.get(at)).map_or_else(Vec::new, of_lease),
         Pane::Waiters => {
-            let blocked_by = snapshot.and_then(|it| it.waiters.get(at)?.blocked_by.as_ref());
-            blocked_by.map_or_else(Vec::new, held_lines)
+            snapshot.and_then(|it| it.waiters.get(at)).map_or_else(Vec::new, of_waiter)
         }
         Pane::Blockers => model.blockers.get(at).map_or_else(Vec::new, of_blocker),
     }
 }
 
+fn of_waiter(waiter: &WaiterInfo) -> Vec<String> {
+    let mut lines = vec![format!("wants {}", targets(&waiter.targets))];
+    if let Some(held) = &waiter.blocked_by {
+        lines.extend(held_lines(held));
+    }
+    lines
+}
+
+fn targets(targets: &[Target]) -> String {
+    let target = |it: &Target| format!("{} ({})", clean(&it.resource), mode_words(it));
+    targets.iter().map(target).collect::<Vec<_>>().join(", ")
+}
+
 fn of_lease(lease: &LeaseInfo) -> Vec<String> {
-    let targets: Vec<_> = lease
-        .targets
-        .iter()
-        .map(|target| format!("{} ({})", clean(&target.resource), mode_words(target)))
-        .collect();
-    let mut lines = vec![targets.join(", ")];
+    let mut lines = vec![targets(&lease.targets)];
     let actor = lease.actor.as_deref().map(clean).unwrap_or("none".into());
     let (ttl, delay) = (duration::show(lease.ttl), duration::show(lease.lock_delay));
     lines.push(format!("actor {actor}, ttl {ttl}, lock delay {delay}"));

@@ -46,9 +46,8 @@ pub(super) fn headlines(model: &Model) -> Vec<String> {
         prefix => format!(", below {}", clean(prefix)),
     };
     let state = match &model.trouble {
-        Some((since, error)) => {
-            let time = duration::show(model.now.saturating_sub(*since));
-            format!("not reached for {time}: {}", clean(error))
+        Some((since, _)) => {
+            format!("not reached for {}", duration::show(model.now.saturating_sub(*since)))
         }
         None if model.snapshot.is_none() => "not reached yet".to_owned(),
         None => "reached".to_owned(),
@@ -62,7 +61,10 @@ pub(super) fn headlines(model: &Model) -> Vec<String> {
             "{} leases, {} waiters, {} closed, {} sessions",
             stats.leases, stats.waiters, stats.closed, stats.sessions
         ),
-        rates(model.rates.as_ref()),
+        match &model.trouble {
+            Some((_, error)) => clean(error).into_owned(),
+            None => rates(model.rates.as_ref()),
+        },
     ]
 }
 
