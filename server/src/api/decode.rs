@@ -17,7 +17,7 @@ use singletrack_core::{
 use singletrack_proto::v1;
 
 use crate::{
-    api::{deadline, flaws::Flaws, identity},
+    api::{deadline, draw, flaws::Flaws, identity},
     track::{OfSession, Question},
 };
 
@@ -249,7 +249,7 @@ pub(crate) fn opening(
     let ttl = Ttl::parse(ttl_ms.unwrap_or(limits::TTL_MS_DEFAULT));
     let ttl = flaws.take(format_args!("ttl_ms"), ttl);
     let (Some(holder), Some(ttl)) = (holder, ttl) else { return Err(flaws) };
-    let session_id = SessionId(draw_id());
+    let session_id = SessionId(draw::id());
     let requests = identity::session(namespace, session_id);
     Ok(OpenSession { session_id, holder, ttl, requests })
 }
@@ -322,7 +322,7 @@ pub(crate) fn acquire_lease(
         return Err(flaws);
     };
     let wait_ms = context.wait_ms(message.wait_ms);
-    let lease_id = LeaseId(draw_id());
+    let lease_id = LeaseId(draw::id());
     let acquire = AcquireLease { lease_id, holder, target, lifetime, wait_ms, keep_ms, priority };
     let identity = context.identify(&message.request_id, || identity::acquire(&acquire, &fences));
     Ok(context.question(identity, message.age_ms, fences, Command::AcquireLease(acquire)))
@@ -672,12 +672,6 @@ fn page_token(text: &str, flaws: &mut Flaws) -> u64 {
 /// The page token of the page after `token`.
 pub(crate) fn page_token_after(token: Token) -> String {
     hex::encode(token.0.to_be_bytes())
-}
-
-fn draw_id() -> [u8; 16] {
-    let mut id = [0; 16];
-    getrandom::fill(&mut id).expect("every supported system gives random bytes once it is up");
-    id
 }
 
 #[cfg(test)]
