@@ -87,6 +87,10 @@ fn is_blocked(view: View<'_>, claim: Claim<'_>, key: QueueKey, dead: &mut Vec<u3
     if found.is_behind {
         return true;
     }
+    // What the transaction has taken counts before what it has given back, as that may be the same.
+    for fresh in view.fresh_claims() {
+        found.add(claim, fresh);
+    }
     let state = view.state;
     if found.is_in_the_way(claim.mode) {
         for lease in view.ended_slots() {
@@ -100,9 +104,6 @@ fn is_blocked(view: View<'_>, claim: Claim<'_>, key: QueueKey, dead: &mut Vec<u3
                 found.discount(state, claim, lease);
             }
         }
-    }
-    for fresh in view.fresh_claims() {
-        found.add(claim, fresh);
     }
     found.is_in_the_way(claim.mode)
 }
