@@ -163,7 +163,7 @@ pub(crate) fn cycle_lines(deadlock: &Deadlock) -> Vec<String> {
             DeadlockRelation::Holds => format!("waits for {resource}, which is held by"),
             DeadlockRelation::WaitsBefore => format!("waits for {resource}, and before it waits"),
             DeadlockRelation::Child => "waits for its child".to_owned(),
-            _ => format!("waits for {resource}, and so for"),
+            DeadlockRelation::Unknown | _ => format!("waits for {resource}, and so for"),
         };
         lines.push(format!("  {actor} ({holder}) {depends}"));
     }

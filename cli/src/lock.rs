@@ -106,7 +106,8 @@ async fn lock(server: &ClientArgs, args: &LockArgs) -> Result<(), Failure> {
             });
         }
     };
-    let margins = Margins::of(args.wish.ttl);
+    let ttl = args.wish.ttl;
+    let margins = Margins::of(args.wish.max_hold.map_or(ttl, |most| most.min(ttl)));
     match supervise(&mut job, &lease, margins, &mut signals).await? {
         Some(status) => {
             give_back(lease).await;

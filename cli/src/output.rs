@@ -96,7 +96,8 @@ pub(crate) fn held_words(lease: &LeaseInfo) -> String {
     }
 }
 
-fn label_words(lease: &LeaseInfo) -> String {
+/// Labels as they were given.
+pub(crate) fn label_words(lease: &LeaseInfo) -> String {
     let label = |(key, value): (&String, &String)| format!("{}={}", clean(key), clean(value));
     lease.labels.iter().map(label).collect::<Vec<_>>().join(" ")
 }
@@ -105,11 +106,11 @@ fn label_words(lease: &LeaseInfo) -> String {
 pub(crate) fn mode_words(target: &Target) -> String {
     let mode = match target.mode {
         Mode::Permits { count, limit } => format!("{count}/{limit}"),
-        mode => mode_name(mode).to_lowercase(),
+        mode @ (Mode::Exclusive | Mode::Shared | _) => mode_name(mode).to_lowercase(),
     };
     match target.reach {
         Reach::Subtree => format!("{mode} subtree"),
-        _ => mode,
+        Reach::Exact | _ => mode,
     }
 }
 
@@ -144,7 +145,7 @@ pub(crate) fn lease_json(lease: &LeaseInfo) -> Value {
 pub(crate) fn target_json(target: &Target) -> Value {
     let (permits, limit) = match target.mode {
         Mode::Permits { count, limit } => (Some(count), Some(limit)),
-        _ => (None, None),
+        Mode::Exclusive | Mode::Shared | _ => (None, None),
     };
     let reach = match target.reach {
         Reach::Exact => "EXACT",

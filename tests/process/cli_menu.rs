@@ -439,3 +439,50 @@ async fn a_resource_shows_who_waits_and_whether_it_is_closed() {
                 test)\n";
     assert!(finished.stdout.ends_with(line), "{}", finished.stdout);
 }
+
+#[tokio::test]
+async fn top_prints_one_frame_when_nobody_looks_at_a_terminal() {
+    let fake = Fake::start().await;
+    let stats = |granted_total| {
+        let stats = v1::GetLeaseStatsResponse { leases: 1, granted_total, ..Default::default() };
+        Reply::GetLeaseStats(stats)
+    };
+    let waiter = v1::WaiterInfo {
+        holder: "eve".into(),
+        targets: info().targets,
+        waited_ms: 4_200,
+        blocked_by: Some(held()),
+        ..Default::default()
+    };
+    let frame = || {
+        fake.say(stats(1)).say(stats(1_001));
+        fake.say(Reply::ListLeases(v1::ListLeasesResponse {
+            leases: vec![info()],
+            ..Default::default()
+        }));
+        fake.say(Reply::ListLeaseWaiters(v1::ListLeaseWaitersResponse {
+            waiters: vec![waiter.clone()],
+            ..Default::default()
+        }));
+    };
+    frame();
+    let args = ["top", "--interval", "100ms"];
+    let text = client(&fake.url(), &args).await.ended_with(0).stdout;
+    assert!(text.contains("1 leases, 0 waiters, 0 closed, 0 sessions\n"), "{text}");
+    assert!(text.contains(" granted/s, 0.0 released/s"), "{text}");
+    assert!(text.contains("\nLEASES\nRESOURCE") && text.contains("\nWAITERS\nRESOURCE"), "{text}");
+    assert!(text.contains("ada     holds it for 5m02s, 1h00m at most  a "), "{text}");
+    assert!(!text.contains('\u{1b}'), "nothing that steers a terminal");
+
+    frame();
+    let args = ["top", "--interval", "100ms", "--prefix", "a", "-o", "json"];
+    let frame = client(&fake.url(), &args).await.ended_with(0).json();
+    assert_eq!((&frame["stats"]["leases"], &frame["prefix"]), (&json!("1"), &json!("a")));
+    let rate = frame["rates_per_s"]["granted"].as_f64().unwrap();
+    assert!((1_000.0..=10_100.0).contains(&rate), "{rate}");
+    let blocker = &frame["blockers"][0];
+    assert_eq!((&blocker["holder"], &blocker["blocked"]), (&json!("bob"), &json!(["eve"])));
+
+    client("http://127.0.0.1:1", &["top", "--once"]).await.ended_with(69);
+    client(&fake.url(), &["top", "--interval", "5ms"]).await.ended_with(64);
+}

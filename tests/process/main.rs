@@ -30,6 +30,7 @@ mod grpcurl;
 mod kill_rounds;
 mod kill_sessions;
 mod lock;
+mod menu;
 mod pauses;
 mod race;
 mod readme;

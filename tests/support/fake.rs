@@ -3,12 +3,10 @@
 //! Owns no semantics of leases at all: it is for what a real server won't do on demand, such
 //! as reasons of the future, broken answers and silence.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -57,8 +55,8 @@ pub(crate) struct Asked {
 impl Fake {
     /// Starts one on a free port of this machine.
     pub(crate) async fn start() -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("its address");
         let fake = Self { address, script: Arc::default() };
         let server = tonic::transport::Server::builder()
             .add_service(v1::lease_service_server::LeaseServiceServer::new(fake.clone()))
@@ -75,7 +73,7 @@ impl Fake {
 
     /// Answers the next call that has no answer yet.
     pub(crate) fn will(&self, answer: Answer) -> &Self {
-        self.script.lock().unwrap().answers.push_back(answer);
+        self.script().answers.push_back(answer);
         self
     }
 
@@ -89,20 +87,24 @@ impl Fake {
         self.will(Answer::Refuse(status))
     }
 
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().expect("nobody panicked with it")
+    }
+
     /// What it was asked since the last time.
     pub(crate) fn asked(&self) -> Vec<Asked> {
-        std::mem::take(&mut self.script.lock().unwrap().asked)
+        std::mem::take(&mut self.script().asked)
     }
 
     async fn answer(&self, operation: Operation, metadata: &MetadataMap) -> Result<Reply, Status> {
-        let text = |key| metadata.get(key).map(|value| value.to_str().unwrap().to_owned());
+        let text = |key| metadata.get(key).map(|value| value.to_str().expect("text").to_owned());
         let asked = Asked {
             operation,
             namespace: text("singletrack-namespace"),
             timeout: text("grpc-timeout").map(|value| parse_timeout(&value)),
         };
         let answer = {
-            let mut script = self.script.lock().unwrap();
+            let mut script = self.script();
             script.asked.push(asked);
             script.answers.pop_front()
         };
@@ -118,7 +120,7 @@ impl Fake {
 /// `grpc-timeout` is digits and one letter for the unit.
 fn parse_timeout(value: &str) -> Duration {
     let (digits, unit) = value.split_at(value.len() - 1);
-    let number: u64 = digits.parse().unwrap();
+    let number: u64 = digits.parse().expect("digits");
     match unit {
         "H" => Duration::from_secs(number * 3_600),
         "M" => Duration::from_secs(number * 60),

@@ -13,7 +13,10 @@ mod yields;
 use serde_json::json;
 use singletrack::{Abandoned, Client, Release, Transfer};
 
-pub(crate) use self::acquire::default_holder;
+pub(crate) use self::{
+    acquire::default_holder,
+    show::{stats_json, waiter_table},
+};
 use crate::{
     args::{Fence, Format, LeaseCommand, LeaseKey, ReleaseArgs, TransferArgs},
     duration,

@@ -1,9 +1,7 @@
 //! `lease get`, `list`, `waiters`, `stats` and `check`: what there is, as tables and JSON.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
-use singletrack::{Client, LeaseInfo, List, ListWaiters, WaiterInfo, YieldRequest};
+use singletrack::{Client, LeaseInfo, List, ListWaiters, Stats, WaiterInfo, YieldRequest};
 
 use crate::{
     args::{Format, GetArgs, Label, ListArgs, WaitersArgs},
@@ -55,7 +53,7 @@ pub(crate) async fn get(client: &Client, args: &GetArgs, format: Format) -> Resu
         }
         text.push_str(&format!("{} waiting\n", holders.waiter_count));
         if !holders.waiters.is_empty() {
-            text.push_str(&waiter_table(&holders.waiters));
+            text.push_str(&queue_table(&holders.waiters));
         }
         text
     };
@@ -142,7 +140,8 @@ fn waiters_json(waiters: &[WaiterInfo]) -> Vec<Value> {
     waiters.iter().map(waiter_json).collect()
 }
 
-fn waiter_table(waiters: &[WaiterInfo]) -> String {
+/// Those who wait, and the foremost of what is in the way of each.
+pub(crate) fn waiter_table(waiters: &[WaiterInfo]) -> String {
     let rows: Vec<_> = waiters
         .iter()
         .map(|waiter| {
@@ -159,8 +158,25 @@ fn waiter_table(waiters: &[WaiterInfo]) -> String {
     table(["RESOURCE", "HOLDER", "PRIORITY", "WAITING", "ATTACHED", "BLOCKED BY"], &rows)
 }
 
+/// Those who wait, in the order in which they will be served.
+fn queue_table(waiters: &[WaiterInfo]) -> String {
+    let rows: Vec<_> = waiters
+        .iter()
+        .map(|waiter| {
+            [
+                clean(&waiter.holder).into_owned(),
+                names(&waiter.targets),
+                waiter.priority.to_string(),
+                duration::show(waiter.waited),
+                if waiter.attached { "yes" } else { "no" }.to_owned(),
+            ]
+        })
+        .collect();
+    table(["WAITS", "FOR", "PRIORITY", "SINCE", "ATTACHED"], &rows)
+}
+
 /// The foremost of what stands in the way of a waiter, and how much more there is.
-pub(crate) fn blocker(waiter: &WaiterInfo) -> String {
+fn blocker(waiter: &WaiterInfo) -> String {
     let Some(held) = &waiter.blocked_by else { return String::new() };
     let holders = usize::try_from(held.holder_count).unwrap_or(usize::MAX).max(held.holders.len());
     let (foremost, others) = match (held.holders.first(), held.waiters.first()) {
@@ -178,7 +194,18 @@ pub(crate) fn blocker(waiter: &WaiterInfo) -> String {
 
 pub(crate) async fn stats(client: &Client, format: Format) -> Result<(), Failure> {
     let stats = client.stats().await.map_err(Failure::read)?;
-    let counts = BTreeMap::from([
+    let as_table = || counts(&stats).map(|(name, count)| format!("{name:<16}{count}\n")).concat();
+    output::print(format, || stats_json(&stats), as_table)?;
+    Ok(())
+}
+
+/// Counts of a namespace.
+pub(crate) fn stats_json(stats: &Stats) -> Value {
+    counts(stats).into_iter().map(|(name, count)| (name, number(count))).collect()
+}
+
+const fn counts(stats: &Stats) -> [(&'static str, u64); 9] {
+    [
         ("leases", stats.leases),
         ("waiters", stats.waiters),
         ("closed", stats.closed),
@@ -188,11 +215,7 @@ pub(crate) async fn stats(client: &Client, format: Format) -> Result<(), Failure
         ("lost_total", stats.lost_total),
         ("queued_total", stats.queued_total),
         ("revision", stats.revision),
-    ]);
-    let as_json = || counts.iter().map(|(name, count)| (*name, number(count))).collect();
-    let as_table = || counts.iter().map(|(name, count)| format!("{name:<16}{count}\n")).collect();
-    output::print(format, as_json, as_table)?;
-    Ok(())
+    ]
 }
 
 // === check ===

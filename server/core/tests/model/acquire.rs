@@ -1,7 +1,7 @@
 //! Taking and waiting: replay, obstacles, deadlock, queue, and serving who can be served.
 
 use singletrack_core::{
-    command::{AcquireLease, Request},
+    command::{AcquireLease, Command, Request},
     limits,
     types::{CallId, CommandHash, Mode, RequestMark, Target, Token},
 };
@@ -51,44 +51,10 @@ impl Model {
         if let Some(index) = self.stale(namespace, &request.fences) {
             return Some(Told::StaleFence(index));
         }
-        if !self.is_life_left(namespace, acquire) {
-            return Some(Told::SessionLost);
-        }
-        if let Some(told) = self.mismatch(namespace, acquire) {
-            self.met.push(Met::LimitMismatch);
-            return Some(told);
-        }
-        let newcomer = Waiter {
-            namespace: namespace.into(),
-            acquire: acquire.clone(),
-            mark: request.mark,
-            fences: request.fences.to_vec(),
-            seq: self.seq + 1,
-            queued: self.now,
-            calls: vec![(request.call, self.now, self.now + acquire.wait_ms)],
-            keep_until: 0,
-            keep_ms: acquire.keep_ms,
-        };
-        if self.is_served(&newcomer) {
-            let mut scene = self.scene(namespace);
-            scene.leases.push(Held {
-                actor: actor_of(acquire),
-                holder: acquire.holder.to_string(),
-                targets: acquire.targets.as_slice().to_vec(),
-                is_supposed: true,
-            });
-            if let Some(told) = self.judge(scene, Met::DeadlockByGrant) {
-                return Some(told);
-            }
-            self.met.push(Met::GrantedAtOnce);
-            self.note_grant(&newcomer);
-            self.grant(namespace, acquire, request.mark);
-            return Some(Told::Granted {
-                lease_id: acquire.lease_id,
-                remaining_ms: self.remaining(self.leases.last().unwrap()),
-                waited_ms: 0,
-                replayed: false,
-            });
+        let newcomer = Waiter::new(namespace, request, acquire, self.seq + 1, self.now);
+        match self.try_at_once(&newcomer) {
+            Err(Told::Held(_)) => {}
+            done => return Some(done.unwrap_or_else(|refused| refused)),
         }
         if acquire.wait_ms == 0 {
             return Some(self.held(&newcomer, false, 0));
@@ -105,10 +71,105 @@ impl Model {
         None
     }
 
+    /// Grants to a newcomer, or says why not.
+    fn try_at_once(&mut self, newcomer: &Waiter) -> Result<Told, Told> {
+        let (namespace, acquire) = (&newcomer.namespace, &newcomer.acquire);
+        if !self.is_life_left(namespace, acquire) {
+            return Err(Told::SessionLost);
+        }
+        if let Some(told) = self.mismatch(namespace, acquire) {
+            self.met.push(Met::LimitMismatch);
+            return Err(told);
+        }
+        if !self.is_served(newcomer) {
+            return Err(self.held(newcomer, false, 0));
+        }
+        let mut scene = self.scene(namespace);
+        scene.leases.push(Held {
+            actor: actor_of(acquire),
+            holder: acquire.holder.to_string(),
+            targets: acquire.targets.as_slice().to_vec(),
+            is_supposed: true,
+        });
+        if let Some(told) = self.judge(scene, Met::DeadlockByGrant) {
+            return Err(told);
+        }
+        self.met.push(Met::GrantedAtOnce);
+        self.note_grant(newcomer);
+        self.grant(namespace, acquire, newcomer.mark);
+        Ok(Told::Granted {
+            lease_id: acquire.lease_id,
+            remaining_ms: self.remaining(self.leases.last().unwrap()),
+            waited_ms: 0,
+            replayed: false,
+        })
+    }
+
+    /// All of it, each operation on what the ones before it left, or nothing.
+    pub(super) fn transact(
+        &mut self,
+        namespace: &str,
+        request: &Request,
+        operations: &[Command],
+    ) -> Told {
+        if let Some(index) = self.stale(namespace, &request.fences) {
+            return Told::StaleFence(index);
+        }
+        let mut after = self.clone();
+        let mut told = Vec::new();
+        for (index, operation) in operations.iter().enumerate() {
+            let plain = Request {
+                mark: None,
+                fences: Box::default(),
+                command: operation.clone(),
+                ..request.clone()
+            };
+            let one = match operation {
+                Command::AcquireLease(acquire) => {
+                    let newcomer = Waiter::new(namespace, &plain, acquire, self.seq + 1, self.now);
+                    match after.try_at_once(&newcomer) {
+                        Err(Told::Held(_)) => Err(Told::HeldWithin),
+                        done => done,
+                    }
+                }
+                Command::ReleaseLease(lease) => match after.release(namespace, &plain, *lease) {
+                    Told::Released { replayed: true } => Err(Told::AlreadyDone),
+                    done @ Told::Released { .. } => Ok(done),
+                    refused => Err(refused),
+                },
+                Command::ForceReleaseLease { resource, token } => {
+                    match after.force(namespace, &plain, resource.as_str(), *token) {
+                        done @ Told::ForceReleased { .. } => Ok(done),
+                        refused => Err(refused),
+                    }
+                }
+                Command::TransferLease(transfer) => {
+                    match after.transfer(namespace, &plain, transfer) {
+                        done @ Told::Transferred { .. } => Ok(done),
+                        refused => Err(refused),
+                    }
+                }
+                other => panic!("not generated: {other:?}"),
+            };
+            match one {
+                Ok(done) => told.push(done),
+                Err(refused) => {
+                    self.refused = after.refused;
+                    self.met = after.met;
+                    self.met.push(Met::TransactionRefused);
+                    return Told::Operation(index, Box::new(refused));
+                }
+            }
+        }
+        *self = after;
+        self.met.push(Met::Transacted);
+        Told::Transacted(told)
+    }
+
     /// Somebody attached is served after it.
     fn behind(&self, newcomer: &Waiter) -> bool {
         let after = |it: &&Waiter| it.is_attached() && it.key() > newcomer.key();
-        self.queue(&newcomer.namespace).iter().any(|it| after(it))
+        self.queue(&newcomer.namespace).iter().any(after)
     }
 
     /// Another call for a waiter that is there.

@@ -120,6 +120,8 @@ pub(crate) struct Model {
     granted: Vec<(String, LeaseId)>,
     /// What the last refusal because of a deadlock saw.
     pub(crate) refused: Option<Scene>,
+    /// Calls that may be told of a lost fence instead of their lost session.
+    pub(crate) or_stale: Vec<CallId>,
     /// What was met, for the test to count.
     pub(crate) met: Vec<Met>,
 }
@@ -171,6 +173,8 @@ met! {
     FencedBySubtree,
     YieldAnswered,
     RestartedWhileClosed,
+    Transacted,
+    TransactionRefused,
 }
 
 impl Model {
@@ -204,8 +208,8 @@ impl Model {
             Command::OpenSession(open) => Some(self.open(&namespace, open)),
             Command::KeepSessionAlive(id) => Some(self.keep_alive(&namespace, *id)),
             Command::CloseSession(id) => Some(self.close(&namespace, *id)),
+            Command::Transact(operations) => Some(self.transact(&namespace, request, operations)),
             Command::GetLease(LeaseKey::Id(_))
-            | Command::Transact(_)
             | Command::AttachSession(_)
             | Command::ListSessionLeases { .. }
             | Command::AcknowledgeReplies { .. }
@@ -309,6 +313,21 @@ impl Model {
 }
 
 impl Waiter {
+    /// One who comes now.
+    fn new(namespace: &str, request: &Request, acquire: &AcquireLease, seq: u64, now: u64) -> Self {
+        Self {
+            namespace: namespace.into(),
+            acquire: acquire.clone(),
+            mark: request.mark,
+            fences: request.fences.to_vec(),
+            seq,
+            queued: now,
+            calls: vec![(request.call, now, now + acquire.wait_ms)],
+            keep_until: 0,
+            keep_ms: acquire.keep_ms,
+        }
+    }
+
     fn has(&self, call: CallId) -> bool {
         self.calls.iter().any(|(known, _, _)| *known == call)
     }

@@ -6,7 +6,7 @@ use singletrack_core::{
     types::{LeaseId, SessionId},
 };
 
-use super::{Life, Met, Model, Session, Told, life_of};
+use super::{Life, Met, Model, Session, Told, Waiter, life_of};
 
 impl Model {
     pub(super) fn session(&self, id: SessionId) -> &Session {
@@ -53,12 +53,6 @@ impl Model {
         let session = self.sessions.iter_mut().find(|it| it.id == id).unwrap();
         session.end = Some((end, now));
         let of = Life::Session(id);
-        let (lost, kept) = self.waiters.drain(..).partition(|it| life_of(&it.acquire) == of);
-        self.waiters = kept;
-        let lost: Vec<super::Waiter> = lost;
-        for waiter in lost {
-            self.told.extend(waiter.calls.iter().map(|it| (it.0, Told::SessionLost)));
-        }
         let leases: Vec<LeaseId> =
             self.leases.iter().filter(|it| it.life == of).map(|it| it.id).collect();
         if !leases.is_empty() {
@@ -70,6 +64,16 @@ impl Model {
                 SessionEnd::Expired => LeaseEnd::Expired,
             };
             self.end(lease, end);
+        }
+        let (lost, kept): (Vec<Waiter>, Vec<Waiter>) =
+            self.waiters.drain(..).partition(|it| life_of(&it.acquire) == of);
+        self.waiters = kept;
+        for waiter in lost {
+            // With a fence lost in the same moment, it may be told of that.
+            if self.stale(&waiter.namespace, &waiter.fences).is_some() {
+                self.or_stale.extend(waiter.calls.iter().map(|it| it.0));
+            }
+            self.told.extend(waiter.calls.iter().map(|it| (it.0, Told::SessionLost)));
         }
     }
 }

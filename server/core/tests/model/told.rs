@@ -57,6 +57,12 @@ pub(crate) enum Told {
         closed: u64,
         sessions: u64,
     },
+    Transacted(Vec<Told>),
+    /// Which operation was refused, and why.
+    Operation(usize, Box<Told>),
+    AlreadyDone,
+    /// HELD, within a transaction: what is told of it is not compared.
+    HeldWithin,
     SessionOpened,
     SessionKept(u64),
     SessionClosed {
@@ -142,6 +148,13 @@ pub(crate) fn told(result: &Result<Reply, Refusal>, cycle: &mut Option<Deadlock>
             *cycle = Some((**deadlock).clone());
             Told::Deadlock
         }
+        Err(Refusal::Operation { index, refusal }) => {
+            let inner = match &**refusal {
+                Refusal::Held(_) => Told::HeldWithin,
+                other => told(&Err(other.clone()), cycle),
+            };
+            Told::Operation(*index as usize, Box::new(inner))
+        }
         Err(refusal) => refused(refusal),
     }
 }
@@ -204,10 +217,10 @@ fn replied(reply: &Reply) -> Told {
         Reply::SessionOpened { .. } => Told::SessionOpened,
         Reply::SessionKept(remaining_ms) => Told::SessionKept(*remaining_ms),
         Reply::SessionClosed { replayed } => Told::SessionClosed { replayed: *replayed },
-        it @ (Reply::Transacted(_)
-        | Reply::SessionAttached(_)
-        | Reply::SessionLeases(_)
-        | Reply::Notice(_)) => panic!("not generated: {it:?}"),
+        Reply::Transacted(replies) => Told::Transacted(replies.iter().map(replied).collect()),
+        it @ (Reply::SessionAttached(_) | Reply::SessionLeases(_) | Reply::Notice(_)) => {
+            panic!("not generated: {it:?}")
+        }
     }
 }
 
@@ -226,10 +239,10 @@ fn refused(refusal: &Refusal) -> Told {
         Refusal::LimitMismatch { resource, limit, asked } => {
             Told::LimitMismatch { resource: resource.to_string(), limit: *limit, asked: *asked }
         }
-        it @ (Refusal::Quota { .. }
-        | Refusal::Operation { .. }
-        | Refusal::AlreadyDone
-        | Refusal::Deadlock(_)) => panic!("not generated: {it:?}"),
+        Refusal::AlreadyDone => Told::AlreadyDone,
+        it @ (Refusal::Quota { .. } | Refusal::Operation { .. } | Refusal::Deadlock(_)) => {
+            panic!("not generated: {it:?}")
+        }
     }
 }
 

@@ -67,6 +67,8 @@ pub(super) struct Pair {
     granted: Vec<(String, LeaseId, Token)>,
     last_token: Token,
     cycle: Option<Deadlock>,
+    /// Who may be granted at once in this step, with their priorities.
+    newcomers: BTreeMap<String, i32>,
     pub(super) tally: tally::Tally,
 }
 
@@ -101,6 +103,7 @@ impl Pair {
             granted: Vec::new(),
             last_token: Token(0),
             cycle: None,
+            newcomers: BTreeMap::new(),
             tally: tally::Tally::default(),
         }
     }
@@ -112,7 +115,7 @@ impl Pair {
                 let call = CallId(self.next_call.saturating_sub(recent));
                 let decision = self.machine.decide_drop(call);
                 let expected = self.ask(|model| model.drop_call(call));
-                self.take(decision, 0, expected);
+                self.take(decision, expected);
             }
             Step::Advance { ms } => {
                 let until = self.now.ms.plus(*ms);
@@ -130,13 +133,10 @@ impl Pair {
             Step::Restart => self.restart(),
             _ => {
                 let Some(request) = self.request(step) else { return };
-                let priority = match &request.command {
-                    Command::AcquireLease(acquire) => i32::from(acquire.priority.get()),
-                    _ => 0,
-                };
+                self.newcomers = priorities(&request.command);
                 let decision = self.machine.decide(self.now, &request);
                 let expected = self.ask(|model| model.request(&request));
-                self.take(decision, priority, expected);
+                self.take(decision, expected);
             }
         }
         self.machine.check();
@@ -174,31 +174,17 @@ impl Pair {
                 Request { call, ..earlier.clone() }
             }
             Step::Acquire(acquire) => {
-                let command = Command::AcquireLease(self.acquire(call, acquire));
+                let command = self.operation(call, step);
                 self.placed(call, &acquire.at, command)
             }
-            Step::Release { at, lease, wrong_token } => {
-                let mut lease = self.lease(*lease).lease;
-                if *wrong_token {
-                    lease.token = Token(lease.token.0 + 1);
-                }
-                self.placed(call, at, Command::ReleaseLease(lease))
+            Step::Release { at, .. } | Step::Force { at, .. } | Step::Transfer { at, .. } => {
+                let command = self.operation(call, step);
+                self.placed(call, at, command)
             }
-            Step::Force { at, lease, elsewhere } => {
-                let known = self.lease(*lease);
-                let resource = elsewhere.map_or(known.resource, name);
-                let token = known.lease.token;
-                self.placed(call, at, Command::ForceReleaseLease { resource, token })
-            }
-            Step::Transfer { at, lease, to, actor, ttl_s } => {
-                let transfer = TransferLease {
-                    lease: self.lease(*lease).lease,
-                    new_id: self.lease_id(),
-                    to: Holder::parse(&format!("t{to}")).unwrap(),
-                    to_actor: actor.map(self::actor),
-                    ttl: ttl_s.map(|it| Ttl::parse(it * 1_000).unwrap()),
-                };
-                self.placed(call, at, Command::TransferLease(Box::new(transfer)))
+            Step::Transact { at, operations } => {
+                let operations = operations.iter().map(|it| self.operation(call, it)).collect();
+                let at = Place { has_id: false, stolen: None, ..at.clone() };
+                self.placed(call, &at, Command::Transact(operations))
             }
             Step::Abandon { which } => {
                 let mark = recent(&self.asked, *which)?.mark?;
@@ -228,6 +214,35 @@ impl Pair {
         })
     }
 
+    /// What may be an operation of a transaction.
+    fn operation(&mut self, call: CallId, step: &Step) -> Command {
+        match step {
+            Step::Acquire(acquire) => Command::AcquireLease(self.acquire(call, acquire)),
+            Step::Release { lease, wrong_token, .. } => {
+                let mut lease = self.lease(*lease).lease;
+                if *wrong_token {
+                    lease.token = Token(lease.token.0 + 1);
+                }
+                Command::ReleaseLease(lease)
+            }
+            Step::Force { lease, elsewhere, .. } => {
+                let known = self.lease(*lease);
+                let resource = elsewhere.map_or(known.resource, name);
+                Command::ForceReleaseLease { resource, token: known.lease.token }
+            }
+            Step::Transfer { lease, to, actor, ttl_s, .. } => {
+                Command::TransferLease(Box::new(TransferLease {
+                    lease: self.lease(*lease).lease,
+                    new_id: self.lease_id(),
+                    to: Holder::parse(&format!("t{to}")).unwrap(),
+                    to_actor: actor.map(self::actor),
+                    ttl: ttl_s.map(|it| Ttl::parse(it * 1_000).unwrap()),
+                }))
+            }
+            other => unreachable!("no such operation: {other:?}"),
+        }
+    }
+
     fn other_command(&self, step: &Step) -> Command {
         match step {
             Step::Renew { leases } => {
@@ -255,7 +270,7 @@ impl Pair {
             Step::List { after, count, holder, within, labels } => {
                 let holder = holder.map(|which| match which % 2 {
                     0 => format!("t{}", which % 3),
-                    _ => format!("h{}", self.next_call.saturating_sub(u64::from(which))),
+                    _ => format!("h{}", self.next_lease.saturating_sub(u32::from(which))),
                 });
                 let filter = LeaseFilter {
                     holder: holder.map(|it| Holder::parse(&it).unwrap()),
@@ -333,7 +348,7 @@ impl Pair {
     /// Whatever was left for later is done.
     pub(super) fn finish(&mut self) {
         self.slices = Some(usize::MAX);
-        let got = self.apply(Decision::default(), 0);
+        let got = self.apply(Decision::default());
         self.compare(got, Vec::new());
         self.machine.check();
         for which in 0..2 {
@@ -343,7 +358,7 @@ impl Pair {
     }
 
     fn acquire(&mut self, call: CallId, wanted: &Acquire) -> AcquireLease {
-        let holder = format!("h{}", call.0);
+        let holder = format!("h{}", self.next_lease);
         self.holders.insert(call, holder.clone());
         let session = wanted.session.and_then(|which| recent(&self.sessions, which).copied());
         let terms = Terms {
@@ -385,7 +400,7 @@ impl Pair {
         if which < 190 && !live.is_empty() {
             return live[usize::from(which) % live.len()].clone();
         }
-        let never = LeaseRef { lease_id: LeaseId([0; 16]), token: Token(1) };
+        let never = LeaseRef { lease_id: LeaseId([0; 16]), token: Token((1 << 53) - 2) };
         let known = recent(&self.known, which).cloned();
         known.unwrap_or(Known { lease: never, resource: name(0) })
     }
@@ -402,21 +417,21 @@ impl Pair {
                 assert!(next.is_none(), "a deadline at {next:?} with nothing to do");
                 return got;
             }
-            got.extend(self.apply(decision, 0));
+            got.extend(self.apply(decision));
         }
     }
 
-    fn take(&mut self, decision: Decision, priority: i32, expected: Vec<(CallId, Told)>) {
-        let got = self.apply(decision, priority);
+    fn take(&mut self, decision: Decision, expected: Vec<(CallId, Told)>) {
+        let got = self.apply(decision);
         self.compare(got, expected);
     }
 
-    fn apply(&mut self, decision: Decision, priority: i32) -> Vec<(CallId, Told)> {
+    fn apply(&mut self, decision: Decision) -> Vec<(CallId, Told)> {
         let mut got = Vec::new();
         let mut next = Some(decision);
         let mut left = self.slices.unwrap_or(usize::MAX);
         while let Some(decision) = next {
-            self.watch(&decision, priority);
+            self.watch(&decision);
             for answer in &decision.answers {
                 got.push((answer.call, told(&answer.result, &mut self.cycle)));
             }
@@ -439,7 +454,7 @@ impl Pair {
         got
     }
 
-    fn watch(&self, decision: &Decision, priority: i32) {
+    fn watch(&self, decision: &Decision) {
         let grants = decision.changes.iter().any(|it| matches!(it, Change::LeaseGranted(_)));
         if !grants {
             return;
@@ -455,7 +470,7 @@ impl Pair {
                 self.now,
                 &namespace,
                 decision,
-                priority,
+                &self.newcomers,
                 &dropped,
             );
         }
@@ -491,7 +506,12 @@ impl Pair {
         }
         self.model.learn_tokens(&granted);
         let got: BTreeMap<_, _> = got.into_iter().collect();
-        let expected: BTreeMap<_, _> = expected.into_iter().collect();
+        let mut expected: BTreeMap<_, _> = expected.into_iter().collect();
+        for call in std::mem::take(&mut self.model.or_stale) {
+            if let Some(stale @ Told::StaleFence(_)) = got.get(&call) {
+                expected.insert(call, stale.clone());
+            }
+        }
         assert_eq!(got, expected, "calls are told the same (left: the machine)");
         for call in got.keys() {
             assert!(self.answered.insert(*call), "{call:?} is answered once");
@@ -542,6 +562,17 @@ fn durable_of(rows: &[Change]) -> u64 {
         _ => DurableMs(0),
     });
     each.max().unwrap_or_default().0
+}
+
+/// Who asks for leases in a command, and with which priority.
+fn priorities(command: &Command) -> BTreeMap<String, i32> {
+    match command {
+        Command::AcquireLease(it) => {
+            BTreeMap::from([(it.holder.to_string(), i32::from(it.priority.get()))])
+        }
+        Command::Transact(operations) => operations.iter().flat_map(priorities).collect(),
+        _ => BTreeMap::new(),
+    }
 }
 
 /// One of the last few.

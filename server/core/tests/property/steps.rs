@@ -36,6 +36,10 @@ pub(super) enum Step {
         actor: Option<u8>,
         ttl_s: Option<u64>,
     },
+    Transact {
+        at: Place,
+        operations: Vec<Step>,
+    },
     Abandon {
         which: u8,
     },
@@ -245,6 +249,27 @@ fn yields() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn release() -> impl Strategy<Value = Step> {
+    (place(), any::<u8>(), prop::bool::weighted(0.05))
+        .prop_map(|(at, lease, wrong_token)| Step::Release { at, lease, wrong_token })
+}
+
+fn force() -> impl Strategy<Value = Step> {
+    (place(), any::<u8>(), prop_oneof![6 => Just(None), 1 => name().prop_map(Some)])
+        .prop_map(|(at, lease, elsewhere)| Step::Force { at, lease, elsewhere })
+}
+
+fn transfer() -> impl Strategy<Value = Step> {
+    (place(), any::<u8>(), 0..3_u8, actor(), prop::option::of(1..9_u64))
+        .prop_map(|(at, lease, to, actor, ttl_s)| Step::Transfer { at, lease, to, actor, ttl_s })
+}
+
+fn transact() -> impl Strategy<Value = Step> {
+    let operation = prop_oneof![3 => acquire(), 3 => release(), 1 => force(), 1 => transfer()];
+    (place(), prop::collection::vec(operation, 1..4))
+        .prop_map(|(at, operations)| Step::Transact { at, operations })
+}
+
 pub(super) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         28 => acquire(),
@@ -252,12 +277,10 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(which, wait_ms, keep_ms)| Step::Again { which, wait_ms, keep_ms }),
         1 => any::<u8>().prop_map(|which| Step::Repeat { which }),
         3 => prop::collection::vec(any::<u8>(), 1..4).prop_map(|leases| Step::Renew { leases }),
-        8 => (place(), any::<u8>(), prop::bool::weighted(0.05))
-            .prop_map(|(at, lease, wrong_token)| Step::Release { at, lease, wrong_token }),
-        2 => (place(), any::<u8>(), prop_oneof![6 => Just(None), 1 => name().prop_map(Some)])
-            .prop_map(|(at, lease, elsewhere)| Step::Force { at, lease, elsewhere }),
-        3 => (place(), any::<u8>(), 0..3_u8, actor(), prop::option::of(1..9_u64))
-            .prop_map(|(at, lease, to, actor, ttl_s)| Step::Transfer { at, lease, to, actor, ttl_s }),
+        8 => release(),
+        2 => force(),
+        3 => transfer(),
+        3 => transact(),
         1 => any::<u8>().prop_map(|which| Step::Abandon { which }),
         3 => yields(),
         4 => showing(),

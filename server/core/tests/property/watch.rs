@@ -85,14 +85,14 @@ struct Place {
 }
 
 /// Nobody is granted past an attached waiter before it with whom it clashes, or whose permits it
-/// takes. `newcomer`: the priority of a request that is granted at once. `dropped`: names of
+/// takes. `newcomers`: the priorities of those who may be granted at once. `dropped`: names of
 /// waiters that the decision refuses.
 pub(super) fn nobody_overtakes(
     machine: &Machine,
     now: Now,
     namespace: &Namespace,
     decision: &Decision,
-    newcomer: i32,
+    newcomers: &BTreeMap<String, i32>,
     dropped: &BTreeSet<String>,
 ) {
     let listed = waiters(machine, now, namespace);
@@ -115,7 +115,7 @@ pub(super) fn nobody_overtakes(
         match change {
             Change::LeaseEnded(ended) => {
                 live.remove(&ended.token);
-                given |= ended.end == LeaseEnd::Transferred;
+                given = ended.end == LeaseEnd::Transferred;
             }
             Change::LeaseClosed(closed) => {
                 live.remove(&closed.ended.token);
@@ -123,10 +123,13 @@ pub(super) fn nobody_overtakes(
             Change::LeaseGranted(granted) if granted.namespace == *namespace => {
                 let name = granted.holder.to_string();
                 let targets = granted.targets().as_slice().to_vec();
-                let key = keys.get(&name).copied().unwrap_or((-newcomer, listed.len()));
+                let newcomer = newcomers.get(&name).map(|priority| (-priority, listed.len()));
+                let key = keys.get(&name).copied().or(newcomer);
                 queue.retain(|it| it.name != name);
-                let before: Vec<&Place> = queue.iter().filter(|it| it.key < key).collect();
-                if !given {
+                // A transfer is no grant: nobody was before it.
+                if !std::mem::take(&mut given) {
+                    let key = key.expect("only those are granted who ask");
+                    let before: Vec<&Place> = queue.iter().filter(|it| it.key < key).collect();
                     is_in_order(&name, &targets, &before, &live);
                 }
                 live.insert(granted.token, targets);
