@@ -24,6 +24,8 @@ mod rig;
 mod fields;
 #[path = "e2e/leases.rs"]
 mod leases;
+#[path = "e2e/menu.rs"]
+mod menu;
 #[path = "e2e/refusals.rs"]
 mod refusals;
 #[path = "e2e/replies.rs"]

@@ -223,6 +223,11 @@ carried! { LeaseService by leases:
     list_leases(ListLeasesRequest) -> ListLeasesResponse;
     check_lease(CheckLeaseRequest) -> CheckLeaseResponse;
     force_release_lease(ForceReleaseLeaseRequest) -> ForceReleaseLeaseResponse;
+    transfer_lease(TransferLeaseRequest) -> TransferLeaseResponse;
+    request_lease_yield(RequestLeaseYieldRequest) -> RequestLeaseYieldResponse;
+    answer_lease_yield(AnswerLeaseYieldRequest) -> AnswerLeaseYieldResponse;
+    list_lease_waiters(ListLeaseWaitersRequest) -> ListLeaseWaitersResponse;
+    get_lease_stats(GetLeaseStatsRequest) -> GetLeaseStatsResponse;
 }
 
 type Answers = ReceiverStream<Result<v1::ExchangeResponse, Status>>;

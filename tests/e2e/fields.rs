@@ -3,6 +3,9 @@
 //! The list of fields comes from the descriptor set. [`free`] and [`cases`] together must have
 //! each of them, so a new field without bounds fails here.
 
+#[path = "fields_menu.rs"]
+mod menu;
+
 use std::collections::BTreeSet;
 
 use prost::Message;
@@ -28,19 +31,23 @@ struct Case {
 /// A field of a request message, with the numbers that lead to it.
 struct Field {
     name: String,
-    /// What a decoder calls it: of a `oneof` it knows the group only.
+    /// What a decoder calls it, behind what is before it: of a `oneof` it knows the group only, of
+    /// a map nothing but the map.
     group: String,
     numbers: Vec<i32>,
     kind: Type,
 }
 
 /// Fields that have no illegal value, each with the reason.
-const fn free() -> [(&'static str, &'static str); 4] {
+const fn free() -> [(&'static str, &'static str); 7] {
     [
         ("AcquireLeaseRequest.wait_ms", "more than 50,000 counts as 50,000"),
         ("AcquireLeaseRequest.age_ms", "any age is legal; an old unknown id is its own refusal"),
         ("ReleaseLeaseRequest.age_ms", "as in AcquireLeaseRequest"),
         ("ForceReleaseLeaseRequest.age_ms", "as in AcquireLeaseRequest"),
+        ("TransferLeaseRequest.age_ms", "as in AcquireLeaseRequest"),
+        ("AnswerLeaseYieldRequest.number", "0 is all; an unknown one is NOT_FOUND"),
+        ("AnswerLeaseYieldRequest.will_yield", "true and false are all there are"),
     ]
 }
 
@@ -88,8 +95,9 @@ async fn every_field_that_is_cut_off_or_of_another_type_is_malformed() {
 /// member of a oneof is named by its group.
 fn assert_undecodable(told: &Told, field: &Field, what: &str) {
     let (_, path) = field.name.split_once('.').unwrap();
-    let outer = path.rsplit_once('.').map_or(String::new(), |(outer, _)| format!("{outer}."));
-    let path = format!("{outer}{}", field.group);
+    let outer = path.rsplit_once('.').map_or("", |(outer, _)| outer);
+    let dot = if outer.is_empty() || field.group.is_empty() { "" } else { "." };
+    let path = format!("{outer}{dot}{}", field.group);
     assert_eq!(told.fields(), [path], "{}: {what}: {told:?}", field.name);
 }
 
@@ -114,7 +122,13 @@ fn requests() -> Vec<(String, String, Vec<Field>)> {
     let files = || set.file.iter().filter(|file| file.package() == "singletrack.v1");
     let find = |full: &str| -> &DescriptorProto {
         let name = full.strip_prefix(".singletrack.v1.").unwrap();
-        files().flat_map(|file| &file.message_type).find(|m| m.name() == name).unwrap()
+        let (outer, entry) = name.split_once('.').map_or((name, None), |(o, e)| (o, Some(e)));
+        let outer = files().flat_map(|file| &file.message_type).find(|m| m.name() == outer);
+        let nested = |outer: &'_ DescriptorProto, entry| {
+            outer.nested_type.iter().position(|nested| nested.name() == entry).unwrap()
+        };
+        let outer = outer.unwrap();
+        entry.map_or(outer, |entry| &outer.nested_type[nested(outer, entry)])
     };
     let services: Vec<&ServiceDescriptorProto> = files().flat_map(|file| &file.service).collect();
     assert_eq!(services.len(), 2, "leases and sessions");
@@ -150,7 +164,9 @@ fn collect<'a>(
         if field.r#type() == Type::Message {
             collect(find(field.type_name()), &name, &numbers, find, into);
         }
+        let is_entry = message.options.as_ref().is_some_and(|options| options.map_entry());
         let group = match field.oneof_index {
+            _ if is_entry => "",
             Some(index) if !field.proto3_optional() => {
                 message.oneof_decl[usize::try_from(index).unwrap()].name()
             }
@@ -209,6 +225,7 @@ fn is_number(kind: Type) -> bool {
                 | Type::Uint32
                 | Type::Int32
                 | Type::Enum
+                | Type::Bool
                 | Type::String
                 | Type::Bytes
                 | Type::Message
@@ -221,7 +238,7 @@ fn is_number(kind: Type) -> bool {
 // === bad values ===
 
 fn cases() -> Vec<Case> {
-    [acquires(), releases(), forced(), others()].into_iter().flatten().collect()
+    [acquires(), releases(), forced(), others(), menu::cases()].into_iter().flatten().collect()
 }
 
 fn case<M: Message>(
@@ -280,6 +297,8 @@ macro_rules! shared_cases {
     }};
 }
 
+use shared_cases;
+
 fn acquires() -> Vec<Case> {
     type Spoil = fn(&mut v1::AcquireLeaseRequest);
     const HOLDER: &str = "AcquireLeaseRequest.holder";
@@ -289,12 +308,13 @@ fn acquires() -> Vec<Case> {
     const TTL: &str = "AcquireLeaseRequest.ttl_ms";
     const KEEP: &str = "AcquireLeaseRequest.keep_ms";
     const PRIORITY: &str = "AcquireLeaseRequest.priority";
-    let table: [(&str, Reason, &str, Spoil); 23] = [
+    let table: [(&str, Reason, &str, Spoil); 24] = [
         (HOLDER, Malformed, "holder", |m| m.holder.clear()),
         (HOLDER, TooLarge, "holder", |m| m.holder = "ä".repeat(257)),
         (HOLDER, Malformed, "holder", |m| m.holder = "a\0".into()),
         (TARGETS, Malformed, "targets", |m| m.targets.clear()),
-        (TARGETS, TooLarge, "targets", |m| m.targets.push(m.targets[0].clone())),
+        (TARGETS, TooLarge, "targets", |m| m.targets = vec![m.targets[0].clone(); 129]),
+        (RESOURCE, Malformed, "targets[1].resource", |m| m.targets.push(m.targets[0].clone())),
         (RESOURCE, Malformed, "targets[0].resource", |m| m.targets[0].resource.clear()),
         (RESOURCE, TooLarge, "targets[0].resource", |m| m.targets[0].resource = "x".repeat(513)),
         (RESOURCE, TooLarge, "targets[0].resource", |m| {
@@ -304,7 +324,7 @@ fn acquires() -> Vec<Case> {
         (RESOURCE, Malformed, "targets[0].resource", |m| m.targets[0].resource = "a/".into()),
         (RESOURCE, Malformed, "targets[0].resource", |m| m.targets[0].resource = "a/./b".into()),
         (RESOURCE, Malformed, "targets[0].resource", |m| m.targets[0].resource = "a\u{7f}".into()),
-        (MODE, Malformed, "targets[0].mode", |m| m.targets[0].mode = 3),
+        (MODE, Malformed, "targets[0].mode", |m| m.targets[0].mode = 4),
         (MODE, Malformed, "targets[0].mode", |m| m.targets[0].mode = -1),
         (TTL, Malformed, "ttl_ms", |m| m.ttl_ms = Some(0)),
         (TTL, Malformed, "ttl_ms", |m| m.ttl_ms = Some(999)),

@@ -8,7 +8,7 @@ use prost::Message;
 use singletrack_core::{reply::Reply, types::Namespace};
 use singletrack_proto::{
     Reason, Retry,
-    v1::{self, refusal::Detail},
+    v1::{self, lease_service_client::LeaseServiceClient, refusal::Detail},
 };
 use singletrack_server::{
     api::{Ask, Converse},
@@ -18,9 +18,11 @@ use singletrack_server::{
     track::{CallError, Heard, Question},
 };
 use tokio::{sync::oneshot, task::JoinSet};
-use tonic::Code;
+use tonic::{Code, transport::Channel};
 
-use crate::rig::{Rig, Told, Wire, acquire, config, fence, ok, refused, release, soon, within};
+use crate::rig::{
+    Rig, Told, Wire, acquire, config, fence, ok, permits, refused, release, soon, subtree, within,
+};
 
 const ACQUIRE: &str = "/singletrack.v1.LeaseService/AcquireLease";
 
@@ -82,6 +84,8 @@ async fn provoke(reason: Reason) -> Vec<Told> {
         Reason::Held => held().await,
         Reason::StillWaiting => still_waiting().await,
         Reason::CancelledWait => cancelled_wait().await,
+        Reason::Deadlock => deadlock().await,
+        Reason::LimitMismatch => limit_mismatch().await,
         Reason::StaleFence => stale_fence().await,
         Reason::LeaseLost => lease_lost().await,
         Reason::NotHolder => not_holder().await,
@@ -134,8 +138,94 @@ async fn held() -> Vec<Told> {
     assert_eq!(told.info.metadata["token"], grant.token.to_string());
     assert!(told.refusal.retry_after_ms > 0);
     assert!(!format!("{told:?}").contains(&grant.lease_id), "a lease id is its holder's secret");
+    let above = held_from_above(&mut leases).await;
+    let used_up = held_by_permits(&mut leases).await;
+    let behind = held_behind_others(&rig).await;
     rig.stop().await;
-    vec![told]
+    vec![told, above, used_up, behind]
+}
+
+type Leases = LeaseServiceClient<Channel>;
+
+/// A subtree is held, and something below it is asked for; its holder has a longest hold and an
+/// answer.
+async fn held_from_above(leases: &mut Leases) -> Told {
+    let wish = v1::AcquireLeaseRequest {
+        targets: vec![subtree("repo")],
+        max_hold_ms: Some(600_000),
+        ..by_actor("", "ada")
+    };
+    let grant = ok(leases.acquire_lease(wish)).await;
+    let ask = v1::RequestLeaseYieldRequest {
+        resource: "repo/src".into(),
+        holder: "second".into(),
+        ..Default::default()
+    };
+    ok(leases.request_lease_yield(ask)).await;
+    let answer = v1::AnswerLeaseYieldRequest {
+        lease_id: grant.lease_id,
+        token: grant.token,
+        will_yield: true,
+        within_ms: 5_000,
+        message: "tests first".into(),
+        ..Default::default()
+    };
+    assert_eq!(ok(leases.answer_lease_yield(answer)).await.answered, 1);
+    let wish = v1::AcquireLeaseRequest {
+        targets: vec![crate::rig::target("free"), crate::rig::target("repo/src")],
+        ..acquire("", "second")
+    };
+    let told = refused(leases.acquire_lease(wish)).await;
+    let Some(Detail::Held(held)) = &told.refusal.detail else { panic!("{told:?}") };
+    assert_eq!((&*held.resource, held.holder_count, held.blocked_targets), ("repo/src", 1, 1));
+    let by = &held.holders[0];
+    assert_eq!((&*by.resource, by.subtree, &*by.actor), ("repo", true, "ada"));
+    assert!((590_000..=600_000).contains(&by.hold_remaining_ms.unwrap()), "{told:?}");
+    assert!(by.held_ms < 60_000, "{told:?}");
+    assert_eq!(by.yield_answer, "will yield within 5000 ms: tests first");
+    assert!(told.refusal.message.contains("who will yield within 5000 ms"), "{told:?}");
+    told
+}
+
+async fn held_by_permits(leases: &mut Leases) -> Told {
+    let wish = |count| v1::AcquireLeaseRequest {
+        targets: vec![permits("pool", count, 5)],
+        ..acquire("", "first")
+    };
+    ok(leases.acquire_lease(wish(3))).await;
+    ok(leases.acquire_lease(wish(1))).await;
+    let told = refused(leases.acquire_lease(wish(2))).await;
+    let Some(Detail::Held(held)) = &told.refusal.detail else { panic!("{told:?}") };
+    assert_eq!((held.permits_used, held.permits_wanted, held.holder_count), (4, 0, 2));
+    assert_eq!((held.holders[0].permits, held.holders[1].permits), (3, 1));
+    assert!(told.refusal.message.contains("with 4 of 5 permits in use"), "{told:?}");
+    told
+}
+
+/// Nobody holds what an earlier waiter wants; it waits for another target.
+async fn held_behind_others(rig: &Rig) -> Told {
+    let mut leases = rig.leases().await;
+    ok(leases.acquire_lease(acquire("one", "first"))).await;
+    let wish = v1::AcquireLeaseRequest {
+        targets: vec![crate::rig::target("one"), crate::rig::target("two")],
+        request_id: "both".into(),
+        wait_ms: 20_000,
+        priority: 5,
+        ..by_actor("", "cy")
+    };
+    let mut other = leases.clone();
+    let parked = tokio::spawn(async move { other.acquire_lease(wish).await });
+    rig.until_waiting("two", 1).await;
+    let told = refused(leases.acquire_lease(acquire("two", "second"))).await;
+    let Some(Detail::Held(held)) = &told.refusal.detail else { panic!("{told:?}") };
+    assert_eq!((held.holders.len(), held.queue_position, held.waiters.len()), (0, 1, 1));
+    let first = &held.waiters[0];
+    assert_eq!((&*first.holder, &*first.actor, first.priority), ("cy@forge", "cy", 5));
+    assert!(told.refusal.message.contains("wanted before you by `cy@forge`"), "{told:?}");
+    let abandon = v1::AbandonLeaseRequest { abandoned_request_id: "both".into() };
+    ok(leases.abandon_lease(abandon)).await;
+    refused(async { parked.await.unwrap() }).await.is(Reason::CancelledWait);
+    told
 }
 
 async fn still_waiting() -> Vec<Told> {
@@ -168,6 +258,69 @@ async fn cancelled_wait() -> Vec<Told> {
     let later = refused(leases.acquire_lease(again)).await;
     rig.stop().await;
     vec![parked, later]
+}
+
+/// An actor's wish.
+fn by_actor(resource: &str, actor: &str) -> v1::AcquireLeaseRequest {
+    v1::AcquireLeaseRequest { actor: actor.into(), ..acquire(resource, &format!("{actor}@forge")) }
+}
+
+async fn deadlock() -> Vec<Told> {
+    let rig = Rig::start().await;
+    let mut leases = rig.leases().await;
+    ok(leases.acquire_lease(by_actor("left", "ada"))).await;
+    ok(leases.acquire_lease(by_actor("right", "bob"))).await;
+    let waits = |resource, actor, id: &str| v1::AcquireLeaseRequest {
+        request_id: id.into(),
+        wait_ms: 20_000,
+        ..by_actor(resource, actor)
+    };
+    let (mut other, wish) = (leases.clone(), waits("right", "ada", "1"));
+    let parked = tokio::spawn(async move { other.acquire_lease(wish).await });
+    rig.until_waiting("right", 1).await;
+    let told = refused(leases.acquire_lease(waits("left", "bob", "2"))).await;
+    let Some(Detail::Deadlock(cycle)) = &told.refusal.detail else { panic!("{told:?}") };
+    assert_eq!(cycle.step_count, 2);
+    let steps: Vec<_> = cycle
+        .cycle
+        .iter()
+        .map(|step| (&*step.actor, &*step.holder, &*step.resource, step.relation()))
+        .collect();
+    let holds = v1::DeadlockRelation::Holds;
+    let expected = [("bob", "bob@forge", "left", holds), ("ada", "ada@forge", "right", holds)];
+    assert_eq!(steps, expected);
+    assert_eq!(told.info.metadata["cycle"], "bob -> ada");
+    assert!(told.refusal.message.contains("`bob` waits for `left`, held by `ada`"), "{told:?}");
+    // To try is no wait, and a lease that its own actor holds is waited for in vain too.
+    refused(leases.acquire_lease(by_actor("left", "bob"))).await.is(Reason::Held);
+    let own = refused(leases.acquire_lease(waits("right", "bob", "3"))).await;
+    // What an actor holds is in the way of its descendants.
+    let child = refused(leases.acquire_lease(waits("right", "bob/child", "4"))).await;
+    // Nobody else is told that: the one that waits still does.
+    assert!(!parked.is_finished());
+    let abandon = v1::AbandonLeaseRequest { abandoned_request_id: "1".into() };
+    ok(leases.abandon_lease(abandon)).await;
+    refused(async { parked.await.unwrap() }).await.is(Reason::CancelledWait);
+    rig.stop().await;
+    vec![told, own, child]
+}
+
+async fn limit_mismatch() -> Vec<Told> {
+    let rig = Rig::start().await;
+    let mut leases = rig.leases().await;
+    let wish = |count, limit| v1::AcquireLeaseRequest {
+        targets: vec![permits("pool", count, limit)],
+        ..acquire("pool", "first")
+    };
+    let held = ok(leases.acquire_lease(wish(2, 5))).await;
+    let told = refused(leases.acquire_lease(wish(1, 3))).await;
+    let Some(Detail::LimitMismatch(facts)) = &told.refusal.detail else { panic!("{told:?}") };
+    assert_eq!((&*facts.resource, facts.limit, facts.asked), ("pool", 5, 3));
+    assert_eq!((&*told.info.metadata["limit"], &*told.info.metadata["asked"]), ("5", "3"));
+    ok(leases.release_lease(release(&held))).await;
+    ok(leases.acquire_lease(wish(1, 3))).await;
+    rig.stop().await;
+    vec![told]
 }
 
 async fn stale_fence() -> Vec<Told> {

@@ -182,9 +182,24 @@ impl Rig {
 pub(crate) fn acquire(resource: &str, holder: &str) -> v1::AcquireLeaseRequest {
     v1::AcquireLeaseRequest {
         holder: holder.into(),
-        targets: vec![v1::LeaseTarget { resource: resource.into(), mode: 0 }],
+        targets: vec![target(resource)],
         ..Default::default()
     }
+}
+
+/// A resource, exclusively and exactly.
+pub(crate) fn target(resource: &str) -> v1::LeaseTarget {
+    v1::LeaseTarget { resource: resource.into(), ..Default::default() }
+}
+
+/// A resource and all below it, exclusively.
+pub(crate) fn subtree(resource: &str) -> v1::LeaseTarget {
+    v1::LeaseTarget { reach: v1::LeaseReach::Subtree.into(), ..target(resource) }
+}
+
+/// Some permits of a resource.
+pub(crate) fn permits(resource: &str, permits: u32, limit: u32) -> v1::LeaseTarget {
+    v1::LeaseTarget { mode: v1::LeaseMode::Permits.into(), permits, limit, ..target(resource) }
 }
 
 /// Gives back a grant.

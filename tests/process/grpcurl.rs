@@ -52,6 +52,11 @@ async fn grpcurl_lists_every_service_and_method() {
         "LeaseService.ListLeases",
         "LeaseService.CheckLease",
         "LeaseService.ForceReleaseLease",
+        "LeaseService.TransferLease",
+        "LeaseService.RequestLeaseYield",
+        "LeaseService.AnswerLeaseYield",
+        "LeaseService.ListLeaseWaiters",
+        "LeaseService.GetLeaseStats",
         "SessionService.CloseSession",
         "SessionService.Exchange",
         "SessionService.KeepSessionAlive",
@@ -59,7 +64,7 @@ async fn grpcurl_lists_every_service_and_method() {
         "SessionService.OpenSession",
         "SessionService.Ping",
     ];
-    // A new method must be called by one of the next two tests too.
+    // A new method must be called by one of the next tests too.
     assert_eq!(listed, called.map(|name| format!("singletrack.v1.{name}")).into());
 }
 
@@ -100,6 +105,55 @@ async fn grpcurl_calls_every_method_of_leases() {
     let unknown = r#"{"abandoned_request_id": "three"}"#;
     let abandoned = call(tool, server, "LeaseService/AbandonLease", unknown).await;
     assert_eq!(abandoned["state"], "ABANDONED_STATE_NOTHING");
+}
+
+#[tokio::test]
+async fn grpcurl_calls_every_method_of_the_whole_menu() {
+    let Some(tool) = tools::find("grpcurl") else {
+        return;
+    };
+    let server = Server::start().await;
+    let (tool, server) = (tool.as_path(), &server);
+
+    let wish = r#"{"holder": "ada", "actor": "ada/1", "labels": {"task": "T-1"},
+        "max_hold_ms": "600000", "lock_delay_ms": "1000", "targets": [
+            {"resource": "repo", "reach": "LEASE_REACH_SUBTREE"},
+            {"resource": "pool", "mode": "LEASE_MODE_PERMITS", "permits": 2, "limit": 5}]}"#;
+    let lease = call(tool, server, "LeaseService/AcquireLease", wish).await;
+
+    let ask = r#"{"resource": "repo/src", "holder": "bob", "reason": "a hot fix"}"#;
+    let asked = call(tool, server, "LeaseService/RequestLeaseYield", ask).await;
+    assert_eq!(asked["holders"][0]["token"], lease["token"], "{asked}");
+    let answer = format!(
+        r#"{{"lease_id": {}, "token": {}, "will_yield": true, "within_ms": "5000"}}"#,
+        lease["leaseId"], lease["token"]
+    );
+    let answered = call(tool, server, "LeaseService/AnswerLeaseYield", &answer).await;
+    assert_eq!(answered["answered"], 1, "{answered}");
+
+    let give = format!(
+        r#"{{"lease_id": {}, "token": {}, "to_holder": "heir"}}"#,
+        lease["leaseId"], lease["token"]
+    );
+    let given = call(tool, server, "LeaseService/TransferLease", &give).await;
+    assert_ne!(given["leaseId"], lease["leaseId"], "{given}");
+    let list = r#"{"holder": "heir", "resource_prefix": "repo", "labels": {"task": "T-1"}}"#;
+    let all = call(tool, server, "LeaseService/ListLeases", list).await;
+    assert_eq!(all["leases"][0]["token"], given["token"], "{all}");
+    assert_eq!(all["leases"][0]["targets"][1]["permits"], 2, "{all}");
+
+    // Its wait ends, its place is kept.
+    let wish = r#"{"request_id": "w", "holder": "bob", "wait_ms": "10", "keep_ms": "60000",
+        "targets": [{"resource": "repo/src"}]}"#;
+    let method = ["singletrack.v1.LeaseService/AcquireLease"];
+    let refused = grpcurl(tool, server, &["-d", wish], &method).await;
+    assert!(refused.stderr.contains("STILL_WAITING"), "{}", refused.stderr);
+    let waiters = call(tool, server, "LeaseService/ListLeaseWaiters", "{}").await;
+    let waiter = &waiters["waiters"][0];
+    assert_eq!(waiter["holder"], "bob", "{waiters}");
+    assert_eq!(waiter["blockedBy"]["holders"][0]["resource"], "repo", "{waiters}");
+    let stats = call(tool, server, "LeaseService/GetLeaseStats", "{}").await;
+    assert_eq!((&stats["leases"], &stats["waiters"]), (&"1".into(), &"1".into()), "{stats}");
 }
 
 #[tokio::test]

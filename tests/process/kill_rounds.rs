@@ -6,8 +6,8 @@
 use std::{future::Future, time::Duration};
 
 use singletrack::{
-    Acquire, AnswerYield, Client, Error, Lease, List, Reason, Release, RequestYield, Target, Transfer,
-    YieldAnswer, new_request_id,
+    Acquire, AnswerYield, Client, Error, Lease, List, Reason, Release, RequestYield, Target,
+    Transfer, YieldAnswer, new_request_id,
 };
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
@@ -259,7 +259,9 @@ impl Worker {
                     replayed: new.replayed,
                 });
                 // The call that got the old one answers no more.
-                let lease = Lease { lease_id: new.lease_id, token: new.token, ..old.clone() };
+                let mut lease = old.clone();
+                lease.lease_id = new.lease_id;
+                lease.token = new.token;
                 self.renew_note(&Held { wish: held.wish.clone(), lease: old }).await;
                 self.release(Held { wish: held.wish, lease }).await;
                 self.past = None;
@@ -271,7 +273,7 @@ impl Worker {
     /// Asks itself to yield, and answers. Forgotten with each kill; nothing depends on it.
     async fn yields(&mut self, held: Held) {
         let client = self.now.borrow().client.clone();
-        let ask = RequestYield::new(&held.lease.resource, &self.name).reason("kill rounds");
+        let ask = RequestYield::new(held.lease.resource(), &self.name).reason("kill rounds");
         let answer = YieldAnswer::within(Duration::from_secs(1)).message("soon");
         let asked = client.request_yield(ask).await;
         let answered = client

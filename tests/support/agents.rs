@@ -7,7 +7,7 @@ use std::time::Duration;
 use singletrack::{Acquire, Client, Error, Lease, Reason, Release};
 
 use crate::{
-    oracle::{Event, History},
+    oracle::{Claim, Event, History},
     random::Random,
 };
 
@@ -57,7 +57,8 @@ impl Agent {
         if shared {
             wish = wish.shared();
         }
-        self.history.push(Event::AcquireSent { call: call.to_owned(), resource, shared });
+        let claim = if shared { Claim::shared(resource) } else { Claim::exclusive(resource) };
+        self.history.push(Event::AcquireSent { call: call.to_owned(), claims: vec![claim] });
         match self.client.acquire(wish).await {
             Ok(lease) => {
                 self.history.push(Event::Granted {

@@ -233,15 +233,15 @@ impl Judge {
         call.grant = Some(grant);
         self.summary.grants += 1;
         self.summary.recovered += usize::from(replayed);
-        require(rises, "a token is higher than every one granted before", &[id])?;
-        self.hold(id, lease_id, token)
+        self.hold(id, lease_id, token, rises)
     }
 
     /// A new lease: its token is new and the highest on what it keeps for itself, and nobody has
     /// what it can't share.
-    fn hold(&mut self, id: &str, lease_id: &str, token: u64) -> Verdict {
+    fn hold(&mut self, id: &str, lease_id: &str, token: u64, rises: bool) -> Verdict {
         let used = self.tokens.insert(token, id.to_owned());
         require(used.is_none(), "a token is used once", &[id, used.as_deref().unwrap_or(id)])?;
+        require(rises, "a token is higher than every one granted before", &[id])?;
         let claims = self.calls.get(id).map(|call| call.claims.clone()).unwrap_or_default();
         for Claim { resource, kind, .. } in &claims {
             let highest = self.highest_on.entry(resource.clone()).or_default();
@@ -294,10 +294,11 @@ impl Judge {
         self.end(old, Progress::Done)?;
         self.summary.transfers += 1;
         let tokens_before = self.leases.get(old).map_or(0, |lease| lease.token);
-        require(token > tokens_before, "a transfer raises the token", &[old, new])?;
+        let rises = token > tokens_before;
+        require(rises, "a transfer raises the token", &[old, new])?;
         let call = Call { claims, tokens_before, grant: Some(grant), abandon: Progress::None };
         self.calls.insert(id.clone(), call);
-        self.hold(&id, new, token)
+        self.hold(&id, new, token, rises)
     }
 
     fn acquire_refused(&mut self, id: &str, reason: &str) -> Verdict {
@@ -389,11 +390,10 @@ impl Judge {
     /// True for events about the same resource, call or lease, and for kills.
     fn concerns(&self, event: &Event, about: &About) -> bool {
         let named = |name: &str| about.0.iter().any(|known| known == name);
-        let of_call =
-            |id: &CallId| {
-                let call = self.calls.get(id);
-                named(id) || call.is_some_and(|it| it.claims.iter().any(|it| named(&it.resource)))
-            };
+        let of_call = |id: &CallId| {
+            let call = self.calls.get(id);
+            named(id) || call.is_some_and(|it| it.claims.iter().any(|it| named(&it.resource)))
+        };
         let of_lease = |id: &String| {
             named(id) || self.leases.get(id).is_some_and(|lease| of_call(&lease.call))
         };

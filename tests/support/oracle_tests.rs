@@ -76,7 +76,8 @@ fn a_sound_history_passes() {
         refused("c", "CANCELLED_WAIT"),
         Event::Live { tokens: vec![5] },
     ];
-    let summary = Summary { grants: 2, repeated: 1, recovered: 0, releases: 2, kills: 1 };
+    let summary =
+        Summary { grants: 2, repeated: 1, recovered: 0, releases: 2, transfers: 0, kills: 1 };
     assert_eq!(judge(&history), Ok(summary));
 }
 
@@ -203,11 +204,14 @@ fn more_permits_than_there_are_are_found() {
 #[test]
 fn a_lease_below_a_held_subtree_is_found() {
     let promise = "nobody else has what a lease can't share";
-    let below = [sent_for("a", &[subtree("x")]), granted("a", 3), sent("b", "x/y"), granted("b", 5)];
+    let below =
+        [sent_for("a", &[subtree("x")]), granted("a", 3), sent("b", "x/y"), granted("b", 5)];
     breaks(promise, &below);
-    let above = [sent("b", "x/y"), granted("b", 3), sent_for("a", &[subtree("x")]), granted("a", 5)];
+    let above =
+        [sent("b", "x/y"), granted("b", 3), sent_for("a", &[subtree("x")]), granted("a", 5)];
     breaks(promise, &above);
-    let beside = [sent_for("a", &[subtree("x")]), granted("a", 3), sent("b", "xy"), granted("b", 5)];
+    let beside =
+        [sent_for("a", &[subtree("x")]), granted("a", 3), sent("b", "xy"), granted("b", 5)];
     assert!(judge(&beside).is_ok());
 }
 

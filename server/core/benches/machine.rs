@@ -24,8 +24,8 @@ use singletrack_core::{
     limits::Quotas,
     machine::Machine,
     types::{
-        CallId, CommandHash, Holder, LeaseId, Mode, Ms, Namespace, Now, Priority, RequestHash,
-        Reach, RequestMark, ResourceName, Target, Targets, Token, Ttl,
+        CallId, CommandHash, Holder, LeaseId, Mode, Ms, Namespace, Now, Priority, Reach,
+        RequestHash, RequestMark, ResourceName, Target, Targets, Token, Ttl,
     },
 };
 

@@ -54,6 +54,8 @@ impl State {
             }
             Change::TimePassed { at, revision } => {
                 self.pass_time(now, *at);
+                // A grant says what time it was too, but goes with its row.
+                self.clock_logged = self.clock_logged.max(now);
                 self.clock_row = self.clock_row.max(Some((*at, *revision)));
             }
             Change::LeaseGranted(granted) => self.absorb_grant(now, granted),
@@ -88,7 +90,6 @@ impl State {
     /// It was that durable time when this was logged, so it is not earlier now.
     fn pass_time(&mut self, now: Ms, at: DurableMs) {
         self.clock_base = self.clock_base.max(DurableMs(at.0.saturating_sub(now.0)));
-        self.clock_logged = self.clock_logged.max(self.volatile(at));
     }
 
     fn take_revision(&mut self, revision: Revision) {
@@ -217,7 +218,7 @@ impl State {
 
     fn absorb_close(&mut self, now: Ms, closed: &Arc<LeaseClosed>) {
         let granted = &closed.granted;
-        self.pass_time(now, granted.granted_at);
+        self.pass_time(now, closed.closed_at());
         self.remember_end(now, &closed.ended);
         if self.closed.contains_key(&granted.token) {
             return;

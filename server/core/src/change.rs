@@ -18,8 +18,8 @@ use crate::{
     command::Terms,
     refusal::{LeaseEnd, SessionEnd},
     types::{
-        Actor, Claim, DurableMs, Holder, LeaseId, Mode, Namespace, Reach, RequestHash, RequestMark,
-        ResourceName, Revision, SessionId, SessionNumber, Target, Targets, Token, Ttl,
+        Actor, Claim, DurableMs, Holder, LeaseId, LockDelay, Mode, Namespace, Reach, RequestHash,
+        RequestMark, ResourceName, Revision, SessionId, SessionNumber, Target, Targets, Token, Ttl,
     },
 };
 
@@ -405,6 +405,11 @@ impl LeaseGranted {
         self.terms()?.actor.as_ref()
     }
 
+    /// Its end, of that kind, would leave its resources closed.
+    pub(crate) fn would_close(&self, end: LeaseEnd) -> bool {
+        end.is_involuntary() && self.terms().is_some_and(|terms| terms.lock_delay.is_some())
+    }
+
     /// Until when it may be held at most.
     #[must_use]
     pub fn hold_end(&self) -> Option<DurableMs> {
@@ -452,6 +457,17 @@ impl Form {
             Self::ExclusiveSubtree | Self::SharedSubtree => Reach::Subtree,
             Self::Exclusive | Self::Shared | Self::Rare => Reach::Exact,
         }
+    }
+}
+
+// === impl LeaseClosed ===
+
+impl LeaseClosed {
+    /// When it was closed.
+    #[must_use]
+    pub fn closed_at(&self) -> DurableMs {
+        let delay = self.granted.terms().and_then(|terms| terms.lock_delay);
+        DurableMs(self.until.0.saturating_sub(delay.map_or(0, LockDelay::ms)))
     }
 }
 

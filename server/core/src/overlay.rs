@@ -164,7 +164,7 @@ impl<'a> View<'a> {
     }
 
     /// Leases that exist only in the overlay, by token.
-    fn fresh(self) -> impl Iterator<Item = Known<'a>> {
+    pub(crate) fn fresh(self) -> impl Iterator<Item = Known<'a>> {
         self.overlay.into_iter().flat_map(|over| over.granted.values()).map(|granted| Known {
             granted,
             remaining_ms: granted.ttl.ms(),

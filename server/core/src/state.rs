@@ -267,6 +267,15 @@ impl State {
             && self.session_of(lease).is_none_or(|session| self.session(session).is_live())
     }
 
+    /// A lease keeps its resources closed, or will when what its dead session left is ended.
+    pub(crate) fn is_closing(&self, lease: u32) -> bool {
+        if self.lease(lease).is_closed() {
+            return true;
+        }
+        let session = self.session_of(lease).and_then(|slot| self.session(slot).ended.as_ref());
+        session.is_some_and(|ended| self.lease(lease).granted.would_close(ended.end.of_leases()))
+    }
+
     /// The nodes of a lease's claims, in their order.
     pub(crate) fn lease_nodes(&self, slot: u32) -> Vec<u32> {
         let lease = self.lease(slot);

@@ -12,3 +12,4 @@ mod model;
 mod property;
 mod scripts;
 mod show;
+mod targets;

@@ -7,15 +7,18 @@
 //! have the same rows.
 //!
 //! Verbs (`as=NAME` names a lease, `id=ID` is a request id, durations are like `500ms`, `10s`):
-//! `acquire RESOURCE holder=H [shared] [ttl=] [wait=] [keep=] [priority=] [fence=RES:TOKEN]
-//! [age=]`, `renew NAME[:TOKEN]...`, `release NAME[:TOKEN]`, `abandon ID`, `get RESOURCE|=NAME`,
-//! `list [after=] [count=]`, `check RESOURCE TOKEN`, `force RESOURCE TOKEN`, `drop CALL`,
+//! `acquire TARGET... holder=H [ttl=] [wait=] [keep=] [priority=] [fence=RES:TOKEN] [age=]
+//! [actor=] [label=KEY:VALUE,...] [maxhold=] [delay=]` (a target is `RESOURCE[:shared|:N/LIMIT]
+//! [:subtree]`; a word `shared` makes all targets that don't say otherwise shared), `renew NAME[:TOKEN]...`, `release NAME[:TOKEN]`, `abandon ID`, `get RESOURCE|=NAME`,
+//! `list [after=] [count=] [holder=] [within=] [label=]`, `transfer NAME to=H [actor=] [ttl=]
+//! as=NAME`, `yield RESOURCE from=H [token=] [reason=]`, `answer NAME [within=] [number=] [message=]`,
+//! `waiters [after=] [count=]`, `stats`, `check RESOURCE TOKEN`, `force RESOURCE TOKEN`, `drop CALL`,
 //! `advance TIME`, `stall TIME` (advance without charging), `durable`, `manual` (nothing is
 //! durable until `durable` says so), `restart`, `quota KIND N`, `transact` (the lines that
 //! begin with `+` are its operations), `open NAME holder=H [ttl=]`, `attach NAME` (the call is the
 //! session's stream), `keepalive NAME`, `close NAME`, `held NAME [after=] [count=]`,
 //! `ack NAME below=N [seen=1,2]`, `cancel CALL...`, `sweep N` (at most so many; after `lazy` nothing
-//! else sweeps), `carry REVISION`. Every verb takes `ns=NAMESPACE`, those of leases `op=NAME/SEQ`
+//! else sweeps), `slice N` (from now on so many waiters are looked at in one slice of settling), `carry REVISION`. Every verb takes `ns=NAMESPACE`, those of leases `op=NAME/SEQ`
 //! (an operation of a session, on its last stream or on `stream=CALL`, or by itself with `unary`),
 //! acquire `in=NAME`.
 
@@ -23,15 +26,19 @@ use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 
 use singletrack_core::{
     change::{Change, RowKey, Trace},
-    command::{AcquireLease, Command, LeaseKey, LeaseRef, Lifetime, OpenSession, Origin, Request},
+    command::{
+        AcquireLease, AnswerLeaseYield, Command, LeaseFilter, LeaseKey, LeaseRef, Lifetime,
+        OpenSession, Origin, Request, RequestLeaseYield, Terms, TransferLease, YieldAnswer,
+    },
     decision::Decision,
     fence::{Fence, FenceTarget},
     limits::{self, Quotas},
     machine::Machine,
     reply::Reply,
     types::{
-        CallId, CommandHash, Holder, LeaseId, Mode, Ms, Namespace, Now, Priority, RequestHash,
-        RequestMark, ResourceName, Revision, SessionId, Target, Token, Ttl,
+        Actor, CallId, CommandHash, Holder, Labels, LeaseId, LockDelay, MaxHold, Mode, Ms,
+        Namespace, Now, Permits, Priority, Reach, RequestHash, RequestMark, ResourceName, Revision,
+        SessionId, Target, Targets, Token, Ttl, Words,
     },
 };
 
@@ -112,6 +119,8 @@ struct Stage {
     cut: Revision,
     /// Only the verb sweeps.
     lazy: bool,
+    /// So many waiters are looked at in one slice.
+    slice: usize,
     /// Last stream of each session.
     streams: BTreeMap<String, CallId>,
     quotas: Quotas,
@@ -183,6 +192,7 @@ impl Stage {
             manual: false,
             cut: Revision(0),
             lazy: false,
+            slice: limits::SLICE_MAX,
             streams: BTreeMap::new(),
             quotas,
         }
@@ -223,7 +233,11 @@ impl Stage {
                 self.lazy = true;
                 String::new()
             }
-            "sweep" => match self.machine.decide_sweep(verb.plain[0].parse().unwrap()) {
+            "slice" => {
+                self.slice = verb.plain[0].parse().unwrap();
+                String::new()
+            }
+            "sweep" => match self.machine.decide_sweep(self.now, verb.plain[0].parse().unwrap()) {
                 Some(decision) => self.take(decision),
                 None => String::from("nothing to sweep\n"),
             },
@@ -332,33 +346,33 @@ impl Stage {
     fn command(&mut self, verb: &Verb<'_>) -> Command {
         let resource = |text: &str| ResourceName::parse(text).unwrap();
         match verb.name {
-            "acquire" => {
-                let lease_id = LeaseId([self.next_lease; 16]);
-                self.next_lease += 1;
-                if let Some(name) = verb.keyed.get("as") {
-                    let unknown = Token(u64::MAX);
-                    self.leases.insert((*name).into(), LeaseRef { lease_id, token: unknown });
-                }
-                let shared = verb.plain.contains(&"shared");
-                Command::AcquireLease(AcquireLease {
-                    lease_id,
-                    holder: Holder::parse(verb.keyed["holder"]).unwrap(),
-                    target: Target {
-                        resource: resource(verb.plain[0]),
-                        mode: if shared { Mode::Shared } else { Mode::Exclusive },
-                    },
-                    lifetime: match verb.keyed.get("in") {
-                        Some(session) => Lifetime::Session(session_id(session)),
-                        None => Lifetime::Ttl(Ttl::parse(verb.ms("ttl", 10_000)).unwrap()),
-                    },
-                    wait_ms: verb.ms("wait", 0),
-                    keep_ms: verb.ms("keep", 10_000),
-                    priority: Priority::parse(
-                        verb.keyed.get("priority").map_or(0, |text| text.parse().unwrap()),
-                    )
-                    .unwrap(),
-                })
-            }
+            "acquire" => Command::AcquireLease(self.acquire(verb)),
+            "transfer" => Command::TransferLease(Box::new(TransferLease {
+                lease: self.lease(verb.plain[0]),
+                new_id: self.lease_id(verb),
+                to: Holder::parse(verb.keyed["to"]).unwrap(),
+                to_actor: verb.keyed.get("actor").map(|text| Actor::parse(text).unwrap()),
+                ttl: verb.keyed.get("ttl").map(|text| Ttl::parse(span(text)).unwrap()),
+            })),
+            "yield" => Command::RequestLeaseYield(Box::new(RequestLeaseYield {
+                resource: resource(verb.plain[0]),
+                token: verb.keyed.get("token").map(|text| Token(text.parse().unwrap())),
+                from: Holder::parse(verb.keyed["from"]).unwrap(),
+                reason: words(verb, "reason"),
+            })),
+            "answer" => Command::AnswerLeaseYield(Box::new(AnswerLeaseYield {
+                lease: self.lease(verb.plain[0]),
+                number: verb.keyed.get("number").map(|text| text.parse().unwrap()),
+                answer: YieldAnswer {
+                    within_ms: verb.keyed.get("within").map(|text| span(text)),
+                    message: words(verb, "message"),
+                },
+            })),
+            "waiters" => Command::ListLeaseWaiters {
+                after: verb.number("after", 0),
+                count: usize::try_from(verb.number("count", 50)).unwrap(),
+            },
+            "stats" => Command::GetLeaseStats,
             "renew" => {
                 Command::RenewLeases(verb.plain.iter().map(|name| self.lease(name)).collect())
             }
@@ -375,6 +389,11 @@ impl Stage {
             "list" => Command::ListLeases {
                 after: verb.number("after", 0),
                 count: usize::try_from(verb.number("count", 100)).unwrap(),
+                filter: Box::new(LeaseFilter {
+                    holder: verb.keyed.get("holder").map(|text| Holder::parse(text).unwrap()),
+                    within: verb.keyed.get("within").map(|text| resource(text)),
+                    labels: labels(verb),
+                }),
             },
             "check" => Command::CheckLease {
                 resource: resource(verb.plain[0]),
@@ -385,6 +404,43 @@ impl Stage {
                 token: Token(verb.plain[1].parse().unwrap()),
             },
             _ => self.session_command(verb),
+        }
+    }
+
+    fn lease_id(&mut self, verb: &Verb<'_>) -> LeaseId {
+        let lease_id = LeaseId([self.next_lease; 16]);
+        self.next_lease += 1;
+        if let Some(name) = verb.keyed.get("as") {
+            let unknown = Token(u64::MAX);
+            self.leases.insert((*name).into(), LeaseRef { lease_id, token: unknown });
+        }
+        lease_id
+    }
+
+    fn acquire(&mut self, verb: &Verb<'_>) -> AcquireLease {
+        let shared = verb.plain.contains(&"shared");
+        let targets = verb.plain.iter().filter(|it| !matches!(**it, "shared" | "unary"));
+        let terms = Terms {
+            actor: verb.keyed.get("actor").map(|text| Actor::parse(text).unwrap()),
+            labels: labels(verb),
+            max_hold: verb.keyed.get("maxhold").map(|text| MaxHold::parse(span(text)).unwrap()),
+            lock_delay: LockDelay::parse(verb.ms("delay", 0)).unwrap(),
+        };
+        AcquireLease {
+            lease_id: self.lease_id(verb),
+            holder: Holder::parse(verb.keyed["holder"]).unwrap(),
+            targets: Targets::parse(targets.map(|text| target(text, shared)).collect()).unwrap(),
+            lifetime: match verb.keyed.get("in") {
+                Some(session) => Lifetime::Session(session_id(session)),
+                None => Lifetime::Ttl(Ttl::parse(verb.ms("ttl", 10_000)).unwrap()),
+            },
+            wait_ms: verb.ms("wait", 0),
+            keep_ms: verb.ms("keep", 10_000),
+            priority: Priority::parse(
+                verb.keyed.get("priority").map_or(0, |text| text.parse().unwrap()),
+            )
+            .unwrap(),
+            terms: (terms != Terms::default()).then(|| Box::new(terms)),
         }
     }
 
@@ -421,7 +477,7 @@ impl Stage {
         while let Some(decision) = next {
             out.push_str(&show::decision(&decision));
             for answer in &decision.answers {
-                if let (Some(name), Ok(Reply::Acquired(grant))) =
+                if let (Some(name), Ok(Reply::Acquired(grant) | Reply::Transferred(grant))) =
                     (self.names_of_calls.get(&answer.call), &answer.result)
                 {
                     let lease = LeaseRef { lease_id: grant.lease_id, token: grant.token };
@@ -433,9 +489,9 @@ impl Stage {
             if !self.manual {
                 self.machine.durable(self.now, self.machine.state().revision());
             }
-            next = self.machine.decide_settle(self.now, limits::SLICE_MAX);
+            next = self.machine.decide_settle(self.now, self.slice).map(|it| it.decision);
             if next.is_none() && !self.lazy {
-                next = self.machine.decide_sweep(limits::SLICE_MAX);
+                next = self.machine.decide_sweep(self.now, limits::SLICE_MAX);
             }
         }
         out
@@ -496,11 +552,44 @@ impl Stage {
 fn identity(command: &Command) -> String {
     match command {
         Command::AcquireLease(it) => {
-            format!("{}{}{:?}{:?}", it.holder, it.target.resource, it.target.mode, it.lifetime)
+            format!("{}{:?}{:?}{:?}", it.holder, it.targets, it.lifetime, it.terms)
+        }
+        Command::TransferLease(it) => {
+            format!("{:?}{}{:?}{:?}", it.lease, it.to, it.to_actor, it.ttl)
         }
         Command::Transact(operations) => operations.iter().map(identity).collect(),
         other => format!("{other:?}"),
     }
+}
+
+/// `RESOURCE[:shared|:N/LIMIT][:subtree]`.
+fn target(text: &str, shared: bool) -> Target {
+    let mut parts = text.split(':');
+    let resource = ResourceName::parse(parts.next().unwrap()).unwrap();
+    let mode = if shared { Mode::Shared } else { Mode::Exclusive };
+    let mut target = Target::exact(resource, mode);
+    for part in parts {
+        match (part, part.split_once('/')) {
+            ("shared", _) => target.mode = Mode::Shared,
+            ("exclusive", _) => target.mode = Mode::Exclusive,
+            ("subtree", _) => target.reach = Reach::Subtree,
+            (_, Some((count, limit))) => {
+                let permits = Permits::parse(count.parse().unwrap(), limit.parse().unwrap());
+                target.mode = Mode::Permits(permits.unwrap());
+            }
+            (other, None) => panic!("`{other}` of target `{text}`"),
+        }
+    }
+    target
+}
+
+fn labels(verb: &Verb<'_>) -> Labels {
+    let all = verb.keyed.get("label").into_iter().flat_map(|text| text.split(','));
+    Labels::parse(all.map(|label| label.split_once(':').unwrap())).unwrap()
+}
+
+fn words(verb: &Verb<'_>, key: &str) -> Words {
+    Words::parse(verb.keyed.get(key).copied().unwrap_or("")).unwrap()
 }
 
 fn session_id(name: &str) -> SessionId {

@@ -6,6 +6,7 @@
 pub(crate) mod accept;
 pub(crate) mod deadline;
 pub(crate) mod decode;
+mod draw;
 pub(crate) mod encode;
 pub(crate) mod exchange;
 pub(crate) mod flaws;

@@ -81,3 +81,138 @@ fn marker_and_digest_come_back_and_are_not_mistaken_for_each_other() {
     assert_eq!(decode_digest(&encode_digest(digest)), Ok(digest));
     assert!(decode_digest(&encode_marker(marker)).is_err());
 }
+
+// === damaged leases ===
+
+fn wide() -> wire::LeaseGranted {
+    let target = |resource: &str, mode: wire::LeaseMode| wire::Target {
+        resource: resource.into(),
+        mode: mode.into(),
+        ..Default::default()
+    };
+    let pool = wire::Target { permits: 2, limit: 5, ..target("pool", wire::LeaseMode::Permits) };
+    let tree = wire::Target {
+        reach: wire::LeaseReach::Subtree.into(),
+        ..target("tree", wire::LeaseMode::Shared)
+    };
+    let Change::LeaseGranted(plain) = samples::granted(11) else { unreachable!() };
+    wire::LeaseGranted {
+        target: Some(target("a", wire::LeaseMode::Exclusive)),
+        further_targets: vec![pool, tree],
+        granted_at: 7,
+        terms: Some(wire::Terms {
+            actor: "ada/1".into(),
+            labels: vec![wire::Label { key: "k".into(), value: String::new() }],
+            max_hold_ms: 1_000,
+            lock_delay_ms: 1,
+        }),
+        ..lease::granted_out(&plain)
+    }
+}
+
+fn further(granted: &mut wire::LeaseGranted, at: usize) -> &mut wire::Target {
+    &mut granted.further_targets[at]
+}
+
+fn terms(granted: &mut wire::LeaseGranted) -> &mut wire::Terms {
+    granted.terms.as_mut().unwrap()
+}
+
+#[test]
+fn a_lease_that_no_version_wrote_is_refused() {
+    type Spoil = fn(&mut wire::LeaseGranted);
+    let cases: [(Spoil, &str); 23] = [
+        (|it| it.target = None, "a target is missing"),
+        (|it| it.target.as_mut().unwrap().mode = 0, "a lease of mode 0"),
+        (|it| further(it, 0).mode = 9, "a lease of mode 9"),
+        (|it| further(it, 0).permits = 0, "permits are 1..limit, found 0 of 5"),
+        (|it| further(it, 0).permits = 6, "permits are 1..limit, found 6 of 5"),
+        (|it| further(it, 0).limit = 1_000_001, "a limit of permits is 1..1000000, found 1000001"),
+        (|it| further(it, 0).limit = 0, "a limit of permits is 1..1000000, found 0"),
+        (|it| further(it, 1).permits = 1, "1 of 0 permits of a lease of mode 2"),
+        (|it| further(it, 1).reach = 7, "a target of reach 7"),
+        (|it| further(it, 0).reach = 1, "target 1: a subtree can't be divided into permits"),
+        (|it| further(it, 0).resource = "a".into(), "target 1: it touches targets[0]: "),
+        (|it| further(it, 0).resource = "tree/x".into(), "target 2: it touches targets[1]: "),
+        (|it| further(it, 0).resource = "a//b".into(), "a resource name may not begin or end"),
+        (|it| it.further_targets = vec![wire::Target::default(); 200], "a lease of mode 0"),
+        (
+            |it| {
+                let one = further(it, 0).clone();
+                let named = |i| wire::Target { resource: format!("{i}"), ..one.clone() };
+                it.further_targets = (0..128).map(named).collect();
+            },
+            "target 128: at most 128 targets, found 129",
+        ),
+        (
+            |it| {
+                let one = further(it, 0).clone();
+                let named = |i| wire::Target { resource: format!("{i:0>512}"), ..one.clone() };
+                it.further_targets = (0..33).map(named).collect();
+            },
+            "target 32: the names of all targets have at most 16384 bytes",
+        ),
+        (|it| terms(it).actor = "/a".into(), "an actor may not begin or end"),
+        (|it| terms(it).labels[0].key.clear(), "a label's key is required"),
+        (|it| terms(it).labels[0].value = "\n".into(), "a label may not have control characters"),
+        (
+            |it| {
+                let one = terms(it).labels[0].clone();
+                terms(it).labels.push(one);
+            },
+            "a label may be given once",
+        ),
+        (|it| terms(it).max_hold_ms = 999, "a longest hold is 1000..31536000000 ms, found 999"),
+        (|it| terms(it).lock_delay_ms = u64::MAX, "a lock delay is 0..3600000 ms, found"),
+        (|it| (it.is_bound, it.session) = (true, 0), "a lease that lives with no session"),
+    ];
+    lease::granted_in(wide()).unwrap();
+    for (spoil, expected) in cases {
+        let mut granted = wide();
+        spoil(&mut granted);
+        let Flawed(said) = lease::granted_in(granted).unwrap_err();
+        assert!(said.starts_with(expected), "{said}, not {expected}");
+    }
+}
+
+#[test]
+fn a_closed_lease_has_its_own_end_and_no_other() {
+    let Change::LeaseClosed(closed) = samples::closed(11, 12) else { unreachable!() };
+    let written = || lease::closed_out(&closed);
+    assert_eq!(lease::closed_in(written()), Ok((*closed).clone()));
+    let mut other = written();
+    other.ended.as_mut().unwrap().token = 10;
+    assert_eq!(
+        lease::closed_in(other),
+        Err(Flawed(String::from("the end of lease 10 for that of lease 11")))
+    );
+    let mut elsewhere = written();
+    elsewhere.ended.as_mut().unwrap().namespace = "elsewhere".into();
+    lease::closed_in(elsewhere).unwrap_err();
+    for nothing in [
+        wire::LeaseClosed { granted: None, ..written() },
+        wire::LeaseClosed { ended: None, ..written() },
+    ] {
+        lease::closed_in(nothing).unwrap_err();
+    }
+}
+
+#[test]
+fn a_lease_of_an_older_format_was_granted_at_the_beginning_of_time_and_reaches_no_further() {
+    let Change::LeaseGranted(plain) = samples::granted(11) else { unreachable!() };
+    let written = lease::granted_out(&plain);
+    assert!(written.further_targets.is_empty() && written.terms.is_none());
+    let bytes = written.encode_to_vec();
+    // What a lease of the first format holds: fields 1 to 6.
+    let mut tags = std::collections::BTreeSet::new();
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        let (tag, wire_type) = prost::encoding::decode_key(&mut rest).unwrap();
+        prost::encoding::skip_field(wire_type, tag, &mut rest, Default::default()).unwrap();
+        tags.insert(tag);
+    }
+    assert_eq!(tags, (1..=6).collect());
+    let read = lease::granted_in(wire::LeaseGranted::decode(&*bytes).unwrap()).unwrap();
+    assert_eq!(read, *plain);
+    assert_eq!(read.granted_at.0, 0);
+}

@@ -31,7 +31,11 @@ use super::{
 use crate::clock::Clock;
 
 /// Entries that may be submitted and not yet durable; one more would wait.
-pub const OUTSTANDING_MAX: usize = 2;
+pub const OUTSTANDING_MAX: usize = 8;
+
+/// Bytes of what is written at once, by [`Change::weight`]: entries that gather while one is
+/// synced go together, as far as they fit.
+pub const WRITE_BYTES_MAX: usize = 1_310_720;
 
 /// A commit that takes longer is worth a line in the log.
 const SLOW: Duration = Duration::from_secs(1);
@@ -113,7 +117,7 @@ enum Order {
     Close,
 }
 
-/// Two entries, a look, a release and the closing: no sender ever waits for room.
+/// Entries, a look, a release and the closing: no sender ever waits for room.
 const ORDERS: usize = OUTSTANDING_MAX + 3;
 
 /// A snapshot that is so many times its due behind is waited for: what it has not written
@@ -214,12 +218,16 @@ impl Committer {
     }
 
     fn run(&mut self, inbox: &Receiver<Order>) -> Result<(), StoreError> {
+        let mut left = None;
         loop {
             self.finish_snapshot_if_done()?;
             self.start_snapshot_if_due();
             self.offer_release_if_due();
-            match self.next(inbox) {
-                Some(Order::Write(entry)) => self.write(&entry)?,
+            match left.take().or_else(|| self.next(inbox)) {
+                Some(Order::Write(mut entry)) => {
+                    left = gather(&mut entry, inbox);
+                    self.write(&entry)?;
+                }
                 Some(Order::Release(through)) => {
                     self.offered = false;
                     self.appender.release(through)?;
@@ -308,6 +316,22 @@ impl Committer {
             self.offered = true;
             (self.events)(CommitEvent::Releasable(through));
         }
+    }
+}
+
+/// Adds the entries that wait, as far as they fit; the order that is next after them, if one was
+/// found. One sync for all of them costs as much as one for each.
+fn gather(entry: &mut Entry, inbox: &Receiver<Order>) -> Option<Order> {
+    let mut bytes = None;
+    loop {
+        let next = inbox.try_recv().ok()?;
+        let Order::Write(more) = next else { return Some(next) };
+        let both = *bytes.get_or_insert_with(|| entry.weight()) + more.weight();
+        if both > WRITE_BYTES_MAX {
+            return Some(Order::Write(more));
+        }
+        bytes = Some(both);
+        entry.transactions.extend(more.transactions);
     }
 }
 

@@ -402,6 +402,50 @@ fn a_failed_snapshot_stops_everything() {
 }
 
 #[test]
+fn entries_that_gather_during_a_sync_are_written_together() {
+    let disk = Disk::new();
+    let running = start_on(&disk, QUIET);
+    let before = disk.records();
+    disk.stall();
+    running.handle.submit(grant(11)).unwrap();
+    disk.await_stalled();
+    for revision in 12..=15 {
+        running.handle.submit(grant(revision)).unwrap();
+    }
+    disk.resume();
+    assert_eq!(running.event(), "durable 11");
+    assert_eq!(running.event(), "durable 15");
+    assert_eq!(disk.records() - before, 2);
+    drop(running);
+    disk.crash(Tail::Lost, 0);
+    assert_eq!(rows_after(&disk), (11..=15).map(granted).collect::<Vec<_>>());
+}
+
+#[test]
+fn entries_that_gather_are_written_together_only_as_far_as_they_fit() {
+    let mut first = grant(11);
+    let (orders, inbox) = sync_channel(4);
+    let heavy = |revision| {
+        let mut entry = grant(revision);
+        let one = entry.transactions.remove(0);
+        let count = WRITE_BYTES_MAX / Entry { transactions: vec![one.clone()] }.weight();
+        entry.transactions = vec![one; count];
+        entry
+    };
+    orders.send(Order::Write(grant(12))).unwrap();
+    orders.send(Order::Write(heavy(13))).unwrap();
+    orders.send(Order::Write(grant(14))).unwrap();
+    let left = gather(&mut first, &inbox);
+    assert_eq!(first.transactions.len(), 2);
+    let Some(Order::Write(mut left)) = left else { panic!("{left:?}") };
+    assert_eq!(left, heavy(13));
+    orders.send(Order::Look).unwrap();
+    left.transactions.truncate(1);
+    assert!(matches!(gather(&mut left, &inbox), Some(Order::Look)));
+    assert_eq!(left.transactions.len(), 2);
+}
+
+#[test]
 fn a_failed_release_stops_everything() {
     let disk = Disk::new();
     let opened = disk.open(10).unwrap();

@@ -46,6 +46,12 @@ impl Entry {
     pub fn last(&self) -> Option<Revision> {
         self.transactions.last().map(|transaction| transaction.commit)
     }
+
+    /// What it weighs, by [`Change::weight`].
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.transactions.iter().flat_map(|it| &it.changes).map(Change::weight).sum()
+    }
 }
 
 /// What `open` found.

@@ -15,7 +15,7 @@ use singletrack_core::{
     },
 };
 
-use super::*;
+use super::{super::step::OUTSTANDING_MAX, *};
 use crate::{
     store::{committer::Meters, memory::Disk},
     track::{LaneLimits, Question},
@@ -237,8 +237,8 @@ async fn too_many_queued_calls_are_refused_by_name() {
         });
     }
     drop(tell);
-    // One call alone or three make an entry, two entries are under way, three calls queue.
-    for _ in 0..200 - 9 {
+    // One call alone or three make an entry, so many entries are under way, three calls queue.
+    for _ in 0..200 - 3 * (OUTSTANDING_MAX + 1) {
         let answer = told.recv().await.unwrap();
         assert!(
             matches!(answer, Err(CallError::Overloaded { maximum: 3, .. })),

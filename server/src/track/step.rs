@@ -22,15 +22,21 @@ use singletrack_core::{
 };
 
 use super::{CallError, time::Time};
-use crate::store::Entry;
+use crate::store::{Entry, committer};
 
-/// Entries that may be on their way to the disk at once: batch N+1 is decided while N syncs.
-pub const OUTSTANDING_MAX: usize = 2;
+/// Entries that may be on their way to the disk at once: one that is synced, and the parts of the
+/// batch that gathers behind it, which the committer then writes together.
+pub const OUTSTANDING_MAX: usize = committer::OUTSTANDING_MAX;
 /// Commands of one batch.
 pub const BATCH_COMMANDS_MAX: usize = 512;
 /// Bytes of one batch.
+<<<<<<< HEAD
 pub const BATCH_BYTES_MAX: usize = 1_310_720;
 /// Waiters looked at in one slice; more follow while there is room.
+=======
+pub const BATCH_BYTES_MAX: usize = committer::WRITE_BYTES_MAX;
+/// Grants decided at once; more follow while there is room.
+>>>>>>> issue3
 const SETTLE_MAX: usize = 64;
 /// Bytes that the grants of one slice may weigh.
 const SETTLE_BYTES_MAX: usize = limits::SETTLE_BYTES_MAX;
@@ -135,8 +141,8 @@ pub struct Track {
     now: Now,
     /// What is durable.
     durable: Revision,
-    /// Last revisions of the entries on their way.
-    outstanding: VecDeque<Revision>,
+    /// Last revisions of the entries on their way, and what they weigh.
+    outstanding: VecDeque<(Revision, usize)>,
     /// Calls that were taken and did not fit into their batch.
     backlog: VecDeque<Request>,
     /// The log that the store would let go, and what has to be said again before.
@@ -201,8 +207,14 @@ impl Track {
     #[must_use]
     pub fn has_room_after(&self, durable: Option<Revision>) -> bool {
         let through = durable.unwrap_or(self.durable);
-        let outstanding = self.outstanding.iter().filter(|last| **last > through).count();
-        outstanding < OUTSTANDING_MAX && self.backlog.is_empty()
+        self.may_hand_over(through) && self.backlog.is_empty()
+    }
+
+    /// Behind the entry that is synced there is room for another part of one batch.
+    fn may_hand_over(&self, through: Revision) -> bool {
+        let left = self.outstanding.iter().filter(|(last, _)| *last > through);
+        let gathering: usize = left.clone().skip(1).map(|(_, bytes)| bytes).sum();
+        left.count() < OUTSTANDING_MAX && gathering < BATCH_BYTES_MAX
     }
 
     /// Milliseconds until a step has something to do by itself; `None`: only input can bring
@@ -213,7 +225,7 @@ impl Track {
             || (self.machine.is_sweeping() && self.fits(SWEEP_BYTES_MAX))
             || (self.is_carrying() && self.fits(CARRY_BYTES_MAX))
             || (!self.unclaimed.is_empty() && self.fits(END_BYTES_MAX));
-        if decidable || (!self.backlog.is_empty() && self.outstanding.len() < OUTSTANDING_MAX) {
+        if decidable || (!self.backlog.is_empty() && self.may_hand_over(self.durable)) {
             return Some(0);
         }
         let next = self.machine.next_deadline()?;
@@ -280,7 +292,7 @@ impl Track {
         let Some(through) = durable else { return };
         assert!(through >= self.durable, "what is durable stays durable");
         self.durable = through;
-        while self.outstanding.front().is_some_and(|last| *last <= through) {
+        while self.outstanding.front().is_some_and(|(last, _)| *last <= through) {
             self.outstanding.pop_front();
         }
         self.machine.durable(self.now, through);
@@ -313,7 +325,7 @@ impl Track {
     /// Decides calls until the batch is full. One that would overfill it is decided anew in
     /// the next: a decision that was not taken has changed nothing.
     fn decide_backlog(&mut self, tally: &mut Tally) {
-        if self.outstanding.len() >= OUTSTANDING_MAX {
+        if !self.may_hand_over(self.durable) {
             return;
         }
         while let Some(request) = self.backlog.pop_front() {
@@ -451,13 +463,13 @@ impl Track {
     }
 
     fn hand_over(&mut self) -> Option<Entry> {
-        if self.open.is_empty() || self.outstanding.len() >= OUTSTANDING_MAX {
+        if self.open.is_empty() || !self.may_hand_over(self.durable) {
             return None;
         }
         let transactions = std::mem::take(&mut self.open);
-        self.open_bytes = 0;
+        let bytes = std::mem::take(&mut self.open_bytes);
         let last = transactions.last().expect("not empty").commit;
-        self.outstanding.push_back(last);
+        self.outstanding.push_back((last, bytes));
         Some(Entry { transactions })
     }
 

@@ -12,7 +12,7 @@ use singletrack_proto::{
 };
 use tokio::time::Instant;
 
-use super::{Ask, acks::Acks};
+use super::{Ask, acks::Acks, wire::FrameBytes};
 use crate::{
     Error, YieldRequest,
     clock::{Moment, margin},
@@ -38,7 +38,7 @@ const CANCELS_MAX: usize = 4_096;
 
 /// A call with its number.
 pub(super) struct Pending {
-    pub(super) ask: Ask,
+    pub(super) ask: Box<Ask>,
     /// The last send, and the oldest that no answer followed: equal if that is the only one.
     pub(super) sent: Option<Moment>,
     pub(super) oldest: Option<Moment>,
@@ -124,7 +124,7 @@ impl Calls {
     }
 
     /// Takes a call on.
-    pub(super) fn add(&mut self, ask: Ask) {
+    pub(super) fn add(&mut self, ask: Box<Ask>) {
         let bytes = op::size(&ask.op);
         if bytes > OPERATION_BYTES_MAX {
             tell(ask, Err(Error::too_large(bytes, OPERATION_BYTES_MAX)));
@@ -137,7 +137,7 @@ impl Calls {
     pub(super) fn add_inner(&mut self, op: Operation) -> u64 {
         let ends = Instant::now() + QUIET_TIME;
         let ask = Ask { op, ends, patience: None, life: None, reply: None };
-        self.number(ask, true, None)
+        self.number(Box::new(ask), true, None)
     }
 
     /// Gives up an acquire: it leaves the queue, and what it got is released. Only when that is
@@ -152,7 +152,7 @@ impl Calls {
         self.number(quiet(Operation::AbandonLease(abandon)), false, Some(seq));
     }
 
-    fn number(&mut self, ask: Ask, inner: bool, abandons: Option<u64>) -> u64 {
+    fn number(&mut self, ask: Box<Ask>, inner: bool, abandons: Option<u64>) -> u64 {
         let seq = self.next;
         self.next += 1;
         let parked = op::wait(&ask.op) > Duration::ZERO;
@@ -209,10 +209,10 @@ impl Calls {
     }
 
     /// The next frame: queued operations, acknowledgements, cancellations.
-    pub(super) fn frame(&mut self) -> v1::ExchangeRequest {
-        let mut frame = v1::ExchangeRequest::default();
-        let (now, mut bytes) = (Moment::now(), 0);
-        while frame.operations.len() < FRAME_OPERATIONS {
+    pub(super) fn frame(&mut self) -> FrameBytes {
+        let mut frame = FrameBytes::default();
+        let (now, mut bytes, mut operations) = (Moment::now(), 0, 0);
+        while operations < FRAME_OPERATIONS {
             let Some(seq) = self.queue.pop_front() else { break };
             let Some(pending) = self.pending.get_mut(&seq).filter(|it| it.queued) else { continue };
             let size = op::size(&pending.ask.op);
@@ -221,19 +221,20 @@ impl Calls {
                 break;
             }
             bytes += size;
-            let mut op = pending.ask.op.clone();
+            operations += 1;
             if let Some(oldest) = pending.oldest {
-                op::set_age(&mut op, oldest.ago());
+                op::set_age(&mut pending.ask.op, oldest.ago());
             }
             pending.queued = false;
             pending.sent = Some(now);
             pending.oldest.get_or_insert(now);
             pending.frame = Some(self.frames);
-            frame.operations.push(v1::Operation { seq, operation: Some(op) });
+            frame.operation(seq, &pending.ask.op);
         }
-        (frame.seen_below, frame.seen) = self.acks.take();
+        let (seen_below, seen) = self.acks.take();
         let most = self.cancels.len().min(CANCELS_MAX);
-        frame.cancel = self.cancels.drain(..most).collect();
+        let cancel = self.cancels.drain(..most).collect();
+        frame.rest(&v1::ExchangeRequest { seen_below, seen, cancel, ..Default::default() });
         self.frames += 1;
         frame
     }
@@ -329,7 +330,7 @@ impl Calls {
     }
 
     /// Tells a caller what it got; a lease is noted before anything that may end it.
-    pub(super) fn deliver(&mut self, ask: Ask, of: Option<&OnSession>, answered: Answered) {
+    pub(super) fn deliver(&mut self, ask: Box<Ask>, of: Option<&OnSession>, answered: Answered) {
         if let (Reply::AcquireLease(grant), Operation::AcquireLease(asked)) =
             (&answered.reply, &ask.op)
             && let Some(lease) = ask.life.as_ref().and_then(Weak::upgrade)
@@ -555,7 +556,10 @@ impl Ask {
 }
 
 /// Tells a caller; a lease that it would have got, if it is gone.
-pub(super) fn tell(ask: Ask, result: Result<Answered, Error>) -> Option<v1::AcquireLeaseResponse> {
+pub(super) fn tell(
+    ask: Box<Ask>,
+    result: Result<Answered, Error>,
+) -> Option<v1::AcquireLeaseResponse> {
     let unheard = match ask.reply {
         Some(reply) => reply.send(result).err()?,
         None => result,
@@ -583,8 +587,9 @@ pub(super) fn tell(ask: Ask, result: Result<Answered, Error>) -> Option<v1::Acqu
 }
 
 /// A call that nobody waits for.
-fn quiet(op: Operation) -> Ask {
-    Ask { op, ends: Instant::now() + QUIET_TIME, patience: None, life: None, reply: None }
+fn quiet(op: Operation) -> Box<Ask> {
+    let ends = Instant::now() + QUIET_TIME;
+    Box::new(Ask { op, ends, patience: None, life: None, reply: None })
 }
 
 /// Until when a grant may be believed, of a lease that lasts `ttl`.

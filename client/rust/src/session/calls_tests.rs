@@ -43,7 +43,7 @@ impl Bench {
     fn ask(&mut self, op: Operation) -> Told {
         let (reply, told) = oneshot::channel();
         let ends = Instant::now() + LONG;
-        self.calls.add(Ask { op, ends, patience: None, life: None, reply: Some(reply) });
+        self.calls.add(Box::new(Ask { op, ends, patience: None, life: None, reply: Some(reply) }));
         told
     }
 
@@ -60,15 +60,20 @@ impl Bench {
         let (reply, told) = oneshot::channel();
         let life = Arc::new(Life::default());
         let until = Instant::now() + patience;
+<<<<<<< HEAD
         let mut acquire = v1::AcquireLeaseRequest { wait_ms: 1_000, ..Default::default() };
         say(&mut acquire);
         self.calls.add(Ask {
             op: Operation::AcquireLease(acquire),
+=======
+        self.calls.add(Box::new(Ask {
+            op: acquire(1_000),
+>>>>>>> issue3
             ends: until + LONG,
             patience: Some(until),
             life: Some(Arc::downgrade(&life)),
             reply: Some(reply),
-        });
+        }));
         (told, life)
     }
 
@@ -88,7 +93,7 @@ impl Bench {
 
     /// What the next frame says: numbers and operations.
     fn said(&mut self) -> Vec<(u64, Operation)> {
-        let frame = self.calls.frame();
+        let frame = self.calls.frame().read();
         let said = |it: v1::Operation| (it.seq, it.operation.expect("an operation"));
         frame.operations.into_iter().map(said).collect()
     }
@@ -99,7 +104,7 @@ impl Bench {
 
     /// What the server may forget: the floor, and single ones above it.
     fn acknowledged(&mut self) -> (u64, Vec<u64>) {
-        let frame = self.calls.frame();
+        let frame = self.calls.frame().read();
         assert!(frame.operations.is_empty(), "{:?}", frame.operations);
         (frame.seen_below, frame.seen)
     }
@@ -358,9 +363,9 @@ async fn a_wait_whose_caller_is_gone_is_cancelled_on_its_stream() {
     bench.said();
     drop((told, life));
     bench.look();
-    assert_eq!(bench.calls.frame().cancel, [1]);
+    assert_eq!(bench.calls.frame().read().cancel, [1]);
     bench.look();
-    assert!(bench.calls.frame().cancel.is_empty(), "once is enough");
+    assert!(bench.calls.frame().read().cancel.is_empty(), "once is enough");
 
     // The grant was faster: what nobody wants is given back.
     bench.answer(1, granted());

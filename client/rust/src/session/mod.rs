@@ -4,10 +4,12 @@
 //! - `task`: the loop, and how it connects
 //! - `calls`: what is under way, what was answered, what is given up
 //! - `acks`: what the server need not remember any more
+//! - `wire`: frames in bytes
 
 mod acks;
 mod calls;
 mod task;
+mod wire;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 

@@ -9,21 +9,19 @@ use std::{
 
 use singletrack_proto::{
     Reason,
-    v1::{
-        self, operation::Operation, operation_reply::Reply,
-        session_service_client::SessionServiceClient,
-    },
+    v1::{self, operation::Operation, operation_reply::Reply},
 };
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Streaming, codegen::BoxFuture, transport::Endpoint};
+use tonic::{Code, Status, Streaming, client::Grpc, codegen::BoxFuture, transport::Endpoint};
 
 use super::{
     Ask, Order,
     calls::{Calls, Inner, OnSession, Pending, tell},
+    wire::{self, FrameBytes, FrameCodec},
 };
 use crate::{
     Client, Error, Transport, YieldRequest,
@@ -67,7 +65,7 @@ pub(super) struct Task {
     shown: Arc<Mutex<Option<String>>>,
     calls: Calls,
     session: Option<Open>,
-    up: Option<mpsc::Sender<v1::ExchangeRequest>>,
+    up: Option<mpsc::Sender<FrameBytes>>,
     down: Option<Streaming<v1::ExchangeResponse>>,
     connecting: Option<BoxFuture<Stream, Error>>,
     attempts: usize,
@@ -108,7 +106,7 @@ struct Listing {
 
 /// A stream that was opened.
 struct Stream {
-    up: mpsc::Sender<v1::ExchangeRequest>,
+    up: mpsc::Sender<FrameBytes>,
     down: Streaming<v1::ExchangeResponse>,
     hello_sent: Moment,
 }
@@ -117,7 +115,7 @@ struct Stream {
 struct Done {
     seq: u64,
     of: Option<OnSession>,
-    ask: Ask,
+    ask: Box<Ask>,
     result: Result<Answered, Error>,
 }
 
@@ -195,7 +193,7 @@ impl Task {
 
     fn order(&mut self, order: Order) {
         match order {
-            Order::Ask(ask) => self.calls.add(*ask),
+            Order::Ask(ask) => self.calls.add(ask),
             Order::Close(done) => self.close(done),
         }
     }
@@ -687,14 +685,19 @@ async fn connect(client: Client, endpoint: Endpoint, hello: v1::Hello) -> Result
     let channel = endpoint
         .connect()
         .await
-        .map_err(|error| Error::from_status(tonic::Status::from_error(Box::new(error))))?;
+        .map_err(|error| Error::from_status(Status::from_error(Box::new(error))))?;
     let (up, frames) = mpsc::channel(FRAMES_AHEAD);
     let first = v1::ExchangeRequest { hello: Some(hello), ..Default::default() };
-    up.try_send(first).map_err(|_| Error::unreadable("expected room for the first frame"))?;
+    up.try_send(FrameBytes::of(&first))
+        .map_err(|_| Error::unreadable("expected room for the first frame"))?;
     let hello_sent = Moment::now();
     let request = client.endless_request(ReceiverStream::new(frames));
-    let mut stub = SessionServiceClient::new(channel);
-    let response = client.finish(client.timeout(), stub.exchange(request)).await?;
+    let mut stub = Grpc::new(channel);
+    let opening = async {
+        stub.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
+        stub.streaming(request, wire::path(), FrameCodec).await
+    };
+    let response = client.finish(client.timeout(), opening).await?;
     Ok(Stream { up, down: response, hello_sent })
 }
 
@@ -719,7 +722,7 @@ async fn heard(
 }
 
 /// Resolves when a frame can be sent, or never will be.
-async fn room(up: Option<&mpsc::Sender<v1::ExchangeRequest>>) {
+async fn room(up: Option<&mpsc::Sender<FrameBytes>>) {
     match up {
         // What a permit would hold is taken again at once.
         Some(up) => drop(up.reserve().await),
@@ -730,7 +733,7 @@ async fn room(up: Option<&mpsc::Sender<v1::ExchangeRequest>>) {
 // === words ===
 
 fn ended() -> Error {
-    Error::from_status(tonic::Status::unavailable("the server ended the stream"))
+    Error::from_status(Status::unavailable("the server ended the stream"))
 }
 
 fn lost_lease(lost: Option<v1::LeaseLostDetail>) -> Error {

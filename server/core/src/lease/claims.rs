@@ -78,7 +78,7 @@ fn limit_of(view: View<'_>, resource: &ResourceName) -> Option<u32> {
 
 /// A lease of the state that is live, or keeps its resources closed.
 fn is_there(view: View<'_>, lease: u32) -> bool {
-    view.known(lease).is_some() || view.state.lease(lease).is_closed()
+    view.known(lease).is_some() || view.state.is_closing(lease)
 }
 
 /// Does anything stand in the way? Leases of dead sessions that would are added to `dead`.
@@ -86,6 +86,10 @@ fn is_blocked(view: View<'_>, claim: Claim<'_>, key: QueueKey, dead: &mut Vec<u3
     let mut found = survey(view, claim, key);
     if found.is_behind {
         return true;
+    }
+    // What the transaction has taken counts before what it has given back, as that may be the same.
+    for fresh in view.fresh_claims() {
+        found.add(claim, fresh);
     }
     let state = view.state;
     if found.is_in_the_way(claim.mode) {
@@ -100,9 +104,6 @@ fn is_blocked(view: View<'_>, claim: Claim<'_>, key: QueueKey, dead: &mut Vec<u3
                 found.discount(state, claim, lease);
             }
         }
-    }
-    for fresh in view.fresh_claims() {
-        found.add(claim, fresh);
     }
     found.is_in_the_way(claim.mode)
 }
@@ -169,7 +170,7 @@ fn dead_in_the_way(view: View<'_>, claim: Claim<'_>) -> Vec<u32> {
     let state = view.state;
     let is_dead = |lease: u32| {
         let session = state.session_of(lease);
-        !state.lease(lease).is_closed()
+        !state.is_closing(lease)
             && session.is_some_and(|session| !state.session(session).is_live())
             && !view.has_ended(state.lease(lease).granted.token)
     };
@@ -226,7 +227,7 @@ impl Obstacles {
     }
 
     /// Another claim counts too.
-    fn add(&mut self, claim: Claim<'_>, other: Claim<'_>) {
+    pub(crate) fn add(&mut self, claim: Claim<'_>, other: Claim<'_>) {
         if claim.clashes(other) {
             self.clashes += 1;
         } else if is_of_same_permits(claim, other) {

@@ -20,18 +20,29 @@ const STEPS_MAX: usize = 1_000;
 
 /// What stands before one who wants these targets and stands at `key`.
 pub(crate) fn held(view: View<'_>, targets: &Targets, key: QueueKey, waited_ms: u64) -> Held {
-    let surveyed = |claim| (claim, survey(view, claim, key));
+    let surveyed = |claim| {
+        let mut found = survey(view, claim, key);
+        for fresh in view.fresh_claims() {
+            found.add(claim, fresh);
+        }
+        (claim, found)
+    };
     let is_blocked = |(claim, found): &(Claim<'_>, Obstacles)| {
         found.is_behind || found.is_in_the_way(claim.mode)
     };
     let mut blocked = targets.claims().map(surveyed).filter(is_blocked);
     let first = blocked.next();
     let blocked_targets = usize::from(first.is_some()) + blocked.count();
-    // Blocked by what is only decided yet, or by nothing any more: the first target is told.
+    // Nothing is in the way any more: the first target is told.
     let (claim, found) = first.unwrap_or_else(|| surveyed(targets.first().claim()));
+    let waiters = waiters_before(view, claim, key);
     let mut told = Told::new(view, claim);
     told.look();
-    let waiters = waiters_before(view, claim, key);
+    if told.holders.is_empty() && !waiters.is_empty() {
+        // Only earlier waiters clash: what they wait for is told.
+        told = Told { is_any: true, ..Told::new(view, claim) };
+        told.look();
+    }
     let many = u32::try_from(told.dead).unwrap_or(u32::MAX);
     let clashes = u32::try_from(found.clashes).unwrap_or(u32::MAX).saturating_sub(many);
     let holder_count = match claim.mode {
@@ -68,11 +79,22 @@ struct Told<'a> {
     dead: usize,
     closed_ms: u64,
     steps: usize,
+    /// Those that don't clash are told too.
+    is_any: bool,
 }
 
 impl<'a> Told<'a> {
     fn new(view: View<'a>, claim: Claim<'a>) -> Self {
-        Self { view, claim, holders: Vec::new(), seen: 0, dead: 0, closed_ms: 0, steps: STEPS_MAX }
+        Self {
+            view,
+            claim,
+            holders: Vec::new(),
+            seen: 0,
+            dead: 0,
+            closed_ms: 0,
+            steps: STEPS_MAX,
+            is_any: false,
+        }
     }
 
     fn look(&mut self) {
@@ -85,8 +107,13 @@ impl<'a> Told<'a> {
                 self.look_below(slot);
             }
         }
-        let holders = core::mem::take(&mut self.holders);
-        let mut sorted = holders;
+        for known in self.view.fresh() {
+            if let Some(claim) = known.granted.claims().find(|other| self.is_told(*other)) {
+                self.seen += 1;
+                self.holders.push(holder_info(self.view, known, claim, self.claim.resource));
+            }
+        }
+        let mut sorted = core::mem::take(&mut self.holders);
         sorted.sort_by_key(|holder| holder.token);
         sorted.truncate(limits::HOLDERS_TOLD_MAX);
         self.holders = sorted;
@@ -128,13 +155,16 @@ impl<'a> Told<'a> {
             return;
         }
         let mut claims = granted.claims();
-        let clashing =
-            claims.find(|other| self.claim.clashes(*other) || self.shares_permits(*other));
+        let clashing = claims.find(|other| self.is_told(*other));
         let Some(clashing) = clashing else { return };
-        if state.lease(lease).is_closed() {
-            let closed = state.closed.get(&granted.token);
-            let until = closed.map(|known| known.closed.until).unwrap_or_default();
-            self.closed_ms = self.closed_ms.max(until.since(state.durable_now(self.view.now)));
+        if state.is_closing(lease) {
+            let closed = state.closed.get(&granted.token).map(|known| known.closed.until);
+            let delay = granted.terms().and_then(|terms| terms.lock_delay);
+            let left = match closed {
+                Some(until) => until.since(state.durable_now(self.view.now)),
+                None => delay.map_or(0, |delay| delay.ms()),
+            };
+            self.closed_ms = self.closed_ms.max(left);
             self.dead += 1;
             return;
         }
@@ -145,6 +175,12 @@ impl<'a> Told<'a> {
                 self.holders.push(holder_info(self.view, known, clashing, self.claim.resource));
             }
         }
+    }
+
+    fn is_told(&self, other: Claim<'_>) -> bool {
+        self.claim.clashes(other)
+            || self.shares_permits(other)
+            || (self.is_any && self.claim.touches(other))
     }
 
     fn shares_permits(&self, other: Claim<'_>) -> bool {
@@ -250,8 +286,19 @@ fn waiters_before(view: View<'_>, claim: Claim<'_>, key: QueueKey) -> Vec<HeldWa
         {
             let shared = (claim.mode != Mode::Shared).then_some(&waiting.shared);
             for below in [Some(&waiting.unshared), shared].into_iter().flatten() {
-                let before = below.range(..(key, 0)).take(most);
-                found.extend(before.map(|((key, _), waiter)| (*key, *waiter)));
+                // One that has several claims there is told once.
+                let mut last = None;
+                let mut count = 0;
+                for ((key, _), waiter) in below.range(..(key, 0)) {
+                    if last != Some(*waiter) {
+                        found.push((*key, *waiter));
+                        last = Some(*waiter);
+                        count += 1;
+                    }
+                    if count == most {
+                        break;
+                    }
+                }
             }
         }
     }

@@ -1,0 +1,150 @@
+//! Random histories: the machine against the model, step by step, with the whole-state
+//! invariants checked after each, what must hold whatever any model says, and restarts from the
+//! log.
+//!
+//! `HISTORIES` sets how many, `SEED` where they begin: each has a seed of its own. A failure is
+//! shrunk, and prints the steps that lead to it and the command that plays it again. With `TALLY`
+//! set, what was met is printed.
+
+mod pair;
+mod steps;
+mod tally;
+mod watch;
+
+use std::{
+    panic::{self, AssertUnwindSafe},
+    thread,
+};
+
+use proptest::{
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{RngAlgorithm, TestRng, TestRunner},
+};
+
+use self::{
+    pair::Pair,
+    steps::{Step, step},
+    tally::Tally,
+};
+
+/// Steps of one history.
+const STEPS_MAX: usize = 120;
+/// So many histories meet everything.
+const FULL_RUN: u64 = 5_000;
+const THREADS: u64 = 2;
+
+#[test]
+fn the_machine_does_what_the_model_says() {
+    let histories = number("HISTORIES", 10_000);
+    let tally = play_all(histories, |steps| {
+        let mut pair = Pair::new();
+        steps.iter().for_each(|step| pair.play(step));
+        pair.check_rows();
+        pair.tally
+    });
+    tally.show();
+    if histories >= FULL_RUN {
+        tally.check();
+    }
+}
+
+#[test]
+fn nothing_is_wrong_while_much_is_left_for_later() {
+    play_all(number("HISTORIES", 10_000) / 2, |steps| {
+        let mut pair = Pair::lazy(steps.len() % 3);
+        steps.iter().for_each(|step| pair.play(step));
+        pair.finish();
+        pair.tally
+    });
+}
+
+/// Plays a history.
+type Play = fn(&[Step]) -> Tally;
+
+/// Plays histories from `SEED` on; what they met.
+fn play_all(histories: u64, how: Play) -> Tally {
+    let first = number("SEED", 1);
+    let each = thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|at| {
+                let seeds = (first..first + histories).filter(move |seed| seed % THREADS == at);
+                scope.spawn(move || play_some(seeds, how))
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    let mut tally = Tally::default();
+    for one in each {
+        match one {
+            Ok(met) => tally.merge(&met),
+            Err(seed) => fail(seed, how),
+        }
+    }
+    tally
+}
+
+/// What the histories met, or the seed of one that failed.
+fn play_some(seeds: impl Iterator<Item = u64>, how: Play) -> Result<Tally, u64> {
+    let mut tally = Tally::default();
+    for seed in seeds {
+        match play(&history(seed), how) {
+            Ok(met) => tally.merge(&met),
+            Err(_) => return Err(seed),
+        }
+    }
+    Ok(tally)
+}
+
+fn history(seed: u64) -> Vec<Step> {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_be_bytes());
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+    let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
+    prop::collection::vec(step(), 1..STEPS_MAX).new_tree(&mut runner).unwrap().current()
+}
+
+/// What it met, or why it failed.
+fn play(steps: &[Step], how: Play) -> Result<Tally, String> {
+    let played = panic::catch_unwind(AssertUnwindSafe(|| how(steps)));
+    played.map_err(|payload| match payload.downcast::<String>() {
+        Ok(text) => *text,
+        Err(payload) => payload.downcast_ref::<&str>().copied().unwrap_or("a panic").to_owned(),
+    })
+}
+
+/// Leaves out steps as long as it still fails, and says what is left.
+fn fail(seed: u64, how: Play) -> ! {
+    let mut steps = history(seed);
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let mut size = steps.len().div_ceil(2);
+    while size > 0 {
+        let before = steps.len();
+        let mut at = 0;
+        while at < steps.len() {
+            let mut fewer = steps.clone();
+            fewer.drain(at..(at + size).min(steps.len()));
+            if play(&fewer, how).is_err() {
+                steps = fewer;
+            } else {
+                at += size;
+            }
+        }
+        if steps.len() == before || size > 1 {
+            size /= 2;
+        }
+    }
+    panic::set_hook(hook);
+    let reason = play(&steps, how).err().unwrap_or_default();
+    let lines: Vec<String> = steps.iter().map(|step| format!("  {step:?}")).collect();
+    panic!(
+        "{reason}\nafter\n{}\nplay it again: SEED={seed} HISTORIES=1 \
+         cargo test -p singletrack-core property",
+        lines.join("\n")
+    );
+}
+
+fn number(name: &str, usual: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
