@@ -82,7 +82,7 @@ fn what_the_recipes_quote_is_in_their_examples() {
         let blocks = page.split("```").skip(1).step_by(2);
         let quoted: Vec<_> = blocks.filter_map(|block| block.strip_prefix("rust\n")).collect();
         assert!(!quoted.is_empty(), "no code in {page}");
-        let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let plain = |text: &str| text.split_whitespace().collect::<String>();
         for code in quoted {
             assert!(plain(example).contains(&plain(code)), "not in the example:\n{code}");
         }
