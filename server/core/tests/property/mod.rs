@@ -74,13 +74,12 @@ fn play_all(histories: u64, how: Play) -> Tally {
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
-    let mut tally = Tally::default();
-    for one in each {
-        match one {
-            Ok(met) => tally.merge(&met),
-            Err(seed) => fail(seed, how),
-        }
+    let failed: Vec<u64> = each.iter().filter_map(|one| one.as_ref().err().copied()).collect();
+    if let [seed, ..] = failed[..] {
+        fail(seed, &failed, how);
     }
+    let mut tally = Tally::default();
+    each.iter().flatten().for_each(|met| tally.merge(met));
     tally
 }
 
@@ -113,8 +112,8 @@ fn play(steps: &[Step], how: Play) -> Result<Tally, String> {
     })
 }
 
-/// Leaves out steps as long as it still fails, and says what is left.
-fn fail(seed: u64, how: Play) -> ! {
+/// Leaves out steps as long as it still fails, and says what is left, and which seeds failed.
+fn fail(seed: u64, failed: &[u64], how: Play) -> ! {
     let mut steps = history(seed);
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
@@ -140,7 +139,7 @@ fn fail(seed: u64, how: Play) -> ! {
     let lines: Vec<String> = steps.iter().map(|step| format!("  {step:?}")).collect();
     panic!(
         "{reason}\nafter\n{}\nplay it again: SEED={seed} PROPTEST_CASES=1 \
-         cargo test -p singletrack-core property",
+         cargo test -p singletrack-core property (failed: {failed:?})",
         lines.join("\n")
     );
 }
