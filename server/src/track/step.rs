@@ -30,13 +30,8 @@ pub const OUTSTANDING_MAX: usize = committer::OUTSTANDING_MAX;
 /// Commands of one batch.
 pub const BATCH_COMMANDS_MAX: usize = 512;
 /// Bytes of one batch.
-<<<<<<< HEAD
-pub const BATCH_BYTES_MAX: usize = 1_310_720;
-/// Waiters looked at in one slice; more follow while there is room.
-=======
 pub const BATCH_BYTES_MAX: usize = committer::WRITE_BYTES_MAX;
-/// Grants decided at once; more follow while there is room.
->>>>>>> issue3
+/// Waiters looked at in one slice; more follow while there is room.
 const SETTLE_MAX: usize = 64;
 /// Bytes that the grants of one slice may weigh.
 const SETTLE_BYTES_MAX: usize = limits::SETTLE_BYTES_MAX;

@@ -60,15 +60,10 @@ impl Bench {
         let (reply, told) = oneshot::channel();
         let life = Arc::new(Life::default());
         let until = Instant::now() + patience;
-<<<<<<< HEAD
         let mut acquire = v1::AcquireLeaseRequest { wait_ms: 1_000, ..Default::default() };
         say(&mut acquire);
-        self.calls.add(Ask {
-            op: Operation::AcquireLease(acquire),
-=======
         self.calls.add(Box::new(Ask {
-            op: acquire(1_000),
->>>>>>> issue3
+            op: Operation::AcquireLease(acquire),
             ends: until + LONG,
             patience: Some(until),
             life: Some(Arc::downgrade(&life)),

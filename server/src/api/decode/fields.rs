@@ -140,12 +140,6 @@ pub(crate) fn page_token_after(number: u64) -> String {
     hex::encode(number.to_be_bytes())
 }
 
-pub(super) fn draw_id() -> [u8; 16] {
-    let mut id = [0; 16];
-    getrandom::fill(&mut id).expect("every supported system gives random bytes once it is up");
-    id
-}
-
 // === what a lease is asked for ===
 
 /// All targets; each flaw by the path of its field.

@@ -13,12 +13,12 @@ use singletrack_proto::v1;
 use super::{
     Context,
     fields::{
-        actor, draw_id, fences, labels, lease_id, page_size, page_token, request_id,
-        request_id_text, session_id_text, targets, words,
+        actor, fences, labels, lease_id, page_size, page_token, request_id, request_id_text,
+        session_id_text, targets, words,
     },
 };
 use crate::{
-    api::{flaws::Flaws, identity},
+    api::{draw, flaws::Flaws, identity},
     track::Question,
 };
 
@@ -50,7 +50,7 @@ pub(crate) fn acquire_lease(
         return Err(flaws);
     };
     let wait_ms = context.wait_ms(message.wait_ms);
-    let lease_id = LeaseId(draw_id());
+    let lease_id = LeaseId(draw::id());
     let acquire =
         AcquireLease { lease_id, holder, targets, lifetime, wait_ms, keep_ms, priority, terms };
     let identity = context.identify(&message.request_id, || identity::acquire(&acquire, &fences));
@@ -248,7 +248,7 @@ pub(crate) fn transfer_lease(
     let ttl = ttl.and_then(|ttl| flaws.take(format_args!("ttl_ms"), ttl));
     let fences = fences(&message.fences, &mut flaws);
     let (Some(lease), Some(to), true) = (lease, to, flaws.is_empty()) else { return Err(flaws) };
-    let new_id = LeaseId(draw_id());
+    let new_id = LeaseId(draw::id());
     let transfer = TransferLease { lease, new_id, to, to_actor, ttl };
     let identity = context.identify(&message.request_id, || identity::transfer(&transfer, &fences));
     let command = Command::TransferLease(Box::new(transfer));

@@ -9,10 +9,10 @@ use singletrack_proto::v1;
 
 use super::{
     Context,
-    fields::{draw_id, page_size, page_token, session_id_text},
+    fields::{page_size, page_token, session_id_text},
 };
 use crate::{
-    api::{flaws::Flaws, identity},
+    api::{draw, flaws::Flaws, identity},
     track::Question,
 };
 
@@ -57,7 +57,7 @@ pub(crate) fn opening(
     let ttl = Ttl::parse(ttl_ms.unwrap_or(limits::TTL_MS_DEFAULT));
     let ttl = flaws.take(format_args!("ttl_ms"), ttl);
     let (Some(holder), Some(ttl)) = (holder, ttl) else { return Err(flaws) };
-    let session_id = SessionId(draw_id());
+    let session_id = SessionId(draw::id());
     let requests = identity::session(namespace, session_id);
     Ok(OpenSession { session_id, holder, ttl, requests })
 }
