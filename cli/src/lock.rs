@@ -4,7 +4,6 @@
 //! SIGKILL when there is hardly any.
 
 use std::{
-    env,
     ffi::{OsStr, OsString},
     io::IsTerminal as _,
     process::{ExitCode, ExitStatus},
@@ -20,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    actor,
     args::{ClientArgs, Label, LockArgs},
     end,
     exit::{self, Effect, Exit, Failure},
@@ -31,11 +31,6 @@ use crate::{
 const TOKEN: &str = "SINGLETRACK_TOKEN";
 const LEASE_ID: &str = "SINGLETRACK_LEASE_ID";
 const DEADLINE_MS: &str = "SINGLETRACK_DEADLINE_MS";
-const ACTOR: &str = "SINGLETRACK_ACTOR";
-
-/// What the server takes for an actor.
-const ACTOR_BYTES_MAX: usize = 256;
-const ACTOR_SEGMENTS_MAX: usize = 32;
 
 /// The most time that a command gets between SIGTERM and SIGKILL.
 const GRACE_MAX: Duration = Duration::from_secs(10);
@@ -88,7 +83,10 @@ async fn lock(server: &ClientArgs, args: &LockArgs) -> Result<(), Failure> {
         .build()
         .map_err(Failure::read)?;
     let mut signals = Signals::new()?;
-    let actor = args.actor.as_ref().map_or_else(actor, OsString::from);
+    let actor = match &args.actor {
+        Some(given) => OsString::from(given),
+        None => actor::child(actor::outer()),
+    };
     let lease = tokio::select! {
         lease = acquire(&client, args, &actor) => lease?,
         signal = signals.next() => {
@@ -132,7 +130,8 @@ async fn acquire(client: &Client, args: &LockArgs, actor: &OsStr) -> Result<Leas
         .wait(said.wait)
         .priority(said.priority)
         .lock_delay(said.lock_delay);
-    if let Some(actor) = told(actor, args.actor.is_some()) {
+    // What was given is for the server to judge.
+    if let Some(actor) = args.actor.clone().or_else(|| actor::told(actor)) {
         wish = wish.actor(actor);
     }
     if let Some(max_hold) = said.max_hold {
@@ -159,14 +158,6 @@ fn not_acquired(error: Error) -> Failure {
         Some(_) | None => return Failure::write(error),
     };
     Failure::NotDone { error, exit, next_step }
-}
-
-/// The actor as the server is told it. One that the locks around this one made too long for it is
-/// none: deadlocks are not detected then.
-fn told(actor: &OsStr, is_given: bool) -> Option<String> {
-    let text = actor.to_str()?;
-    let fits = text.len() <= ACTOR_BYTES_MAX && text.split('/').count() <= ACTOR_SEGMENTS_MAX;
-    (is_given || fits).then(|| text.to_owned())
 }
 
 fn lost_words(lease: &LeaseHandle) -> String {
@@ -250,7 +241,7 @@ impl Job {
             .env(TOKEN, lease.token().to_string())
             .env(LEASE_ID, lease.lease_id())
             .env(DEADLINE_MS, lease.remaining().as_millis().to_string())
-            .env(ACTOR, actor);
+            .env(actor::VARIABLE, actor);
         // In a group of its own it would be stopped at its first look at the terminal.
         let is_group = !std::io::stdin().is_terminal();
         if is_group {
@@ -270,18 +261,6 @@ impl Job {
             kill_process(self.pid, signal)
         };
     }
-}
-
-/// Who acts: a `/`-path, one segment for each `lock` around the command.
-fn actor() -> OsString {
-    let mut actor = env::var_os(ACTOR).filter(|outer| !outer.is_empty()).unwrap_or_default();
-    if !actor.is_empty() {
-        actor.push("/");
-    }
-    let segment: String =
-        default_holder().chars().map(|c| if c == '/' { '-' } else { c }).collect();
-    actor.push(format!("{segment}:{}", std::process::id()));
-    actor
 }
 
 /// Signals that are passed on to the command.

@@ -3,6 +3,7 @@
 //! Owns parsing, dispatch and exit codes. Every command that talks to a server goes through
 //! the client crate; none speaks gRPC itself.
 
+mod actor;
 mod args;
 mod bench;
 mod duration;

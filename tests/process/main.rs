@@ -26,6 +26,7 @@ mod bench;
 mod cli_answers;
 mod cli_leases;
 mod cli_menu;
+mod examples;
 mod grpcurl;
 mod kill_rounds;
 mod kill_sessions;

@@ -98,8 +98,9 @@ pub(crate) struct AcquireArgs {
     #[command(flatten)]
     pub(crate) wish: WishArgs,
 
-    /// The thread of control that asks, a /-path, for the detection of deadlocks
-    #[arg(long, value_name = "PATH", env = "SINGLETRACK_ACTOR")]
+    /// The thread of control that asks, a /-path, for the detection of deadlocks [default: that
+    /// of the `lock` around this]
+    #[arg(long, value_name = "PATH")]
     pub(crate) actor: Option<String>,
 
     /// Repeat the acquire that had this id, or name this one

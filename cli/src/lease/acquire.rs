@@ -5,6 +5,7 @@ use singletrack::{Acquire, Client, Error, Lease, MAX_WAIT, Reason, new_request_i
 use tokio::time::Instant;
 
 use crate::{
+    actor,
     args::{AcquireArgs, Fence, Format, Label},
     duration,
     exit::Failure,
@@ -37,7 +38,8 @@ fn wish(args: &AcquireArgs, request_id: &str) -> Acquire {
         .priority(said.priority)
         .lock_delay(said.lock_delay)
         .request_id(request_id);
-    if let Some(actor) = &args.actor {
+    let surrounding = || actor::outer().and_then(|outer| actor::told(&outer));
+    if let Some(actor) = args.actor.clone().or_else(surrounding) {
         wish = wish.actor(actor);
     }
     if let Some(max_hold) = said.max_hold {

@@ -30,6 +30,38 @@
 //! resumed, and what was not answered is sent again under the same number, so nothing is done twice.
 //! With [`Transport::Auto`] calls go over unary ones while no stream can be had.
 //!
+//! # The whole menu
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use singletrack::{Client, YieldAnswer};
+//!
+//! # async fn tour(client: Client) -> Result<(), singletrack::Error> {
+//! // All three or none: a folder and all below it, a file to read, and 2 of 5 permits.
+//! let lease = client
+//!     .lease("src/auth")
+//!     .subtree()
+//!     .and("docs/plan.md")
+//!     .shared()
+//!     .and("machines")
+//!     .permits(2, 5)
+//!     .actor("agent-7/tests") // deadlocks are refused, and named
+//!     .max_hold(Duration::from_secs(3_600))
+//!     .wait(Duration::from_secs(60))
+//!     .acquire()
+//!     .await?;
+//! // Somebody else needs it: say when it will be free, and give it back, or away.
+//! if let Some(request) = lease.yield_requested().await {
+//!     lease.answer_yield(&request, YieldAnswer::within(Duration::from_secs(30))).await?;
+//!     let given = lease.transfer(request.holder).await?;
+//!     // The other one goes on with `client.adopt(given.lease_id, given.token)`.
+//!     # let _ = given;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Call by call
 //!
 //! ```no_run

@@ -9,18 +9,21 @@
 //! Verbs (`as=NAME` names a lease, `id=ID` is a request id, durations are like `500ms`, `10s`):
 //! `acquire TARGET... holder=H [ttl=] [wait=] [keep=] [priority=] [fence=RES:TOKEN] [age=]
 //! [actor=] [label=KEY:VALUE,...] [maxhold=] [delay=]` (a target is `RESOURCE[:shared|:N/LIMIT]
-//! [:subtree]`; a word `shared` makes all targets that don't say otherwise shared), `renew NAME[:TOKEN]...`, `release NAME[:TOKEN]`, `abandon ID`, `get RESOURCE|=NAME`,
+//! [:subtree]`; a word `shared` makes all targets that don't say otherwise shared),
+//! `renew NAME[:TOKEN]...`, `release NAME[:TOKEN]`, `abandon ID`, `get RESOURCE|=NAME`,
 //! `list [after=] [count=] [holder=] [within=] [label=]`, `transfer NAME to=H [actor=] [ttl=]
-//! as=NAME`, `yield RESOURCE from=H [token=] [reason=]`, `answer NAME [within=] [number=] [message=]`,
-//! `waiters [after=] [count=]`, `stats`, `check RESOURCE TOKEN`, `force RESOURCE TOKEN`, `drop CALL`,
-//! `advance TIME`, `stall TIME` (advance without charging), `durable`, `manual` (nothing is
-//! durable until `durable` says so), `restart`, `quota KIND N`, `transact` (the lines that
-//! begin with `+` are its operations), `open NAME holder=H [ttl=]`, `attach NAME` (the call is the
-//! session's stream), `keepalive NAME`, `close NAME`, `held NAME [after=] [count=]`,
-//! `ack NAME below=N [seen=1,2]`, `cancel CALL...`, `sweep N` (at most so many; after `lazy` nothing
-//! else sweeps), `slice N` (from now on so many waiters are looked at in one slice of settling), `carry REVISION`. Every verb takes `ns=NAMESPACE`, those of leases `op=NAME/SEQ`
-//! (an operation of a session, on its last stream or on `stream=CALL`, or by itself with `unary`),
-//! acquire `in=NAME`.
+//! as=NAME`, `yield RESOURCE from=H [token=] [reason=]`, `answer NAME [within=] [number=]
+//! [message=]`, `waiters [after=] [count=]`, `stats`, `check RESOURCE TOKEN`,
+//! `force RESOURCE TOKEN`, `drop CALL`, `advance TIME`, `stall TIME` (advance without charging),
+//! `durable`, `manual` (nothing is durable until `durable` says so), `restart`, `quota KIND N`,
+//! `transact` (the lines that begin with `+` are its operations), `open NAME holder=H [ttl=]`,
+//! `attach NAME` (the call is the session's stream), `keepalive NAME`, `close NAME`,
+//! `held NAME [after=] [count=]`, `ack NAME below=N [seen=1,2]`, `cancel CALL...`, `sweep N` (at
+//! most so many; after `lazy` nothing else sweeps), `slice N` (from now on so many waiters are
+//! looked at in one slice of settling), `carry REVISION`, `repeat N VERB...` (with its number
+//! instead of `#`). Every verb takes `ns=NAMESPACE`, those of leases `op=NAME/SEQ` (an operation
+//! of a session, on its last stream or on `stream=CALL`, or by itself with `unary`), acquire
+//! `in=NAME`.
 
 use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 
@@ -111,7 +114,7 @@ struct Stage {
     now: Now,
     log: Vec<Change>,
     leases: BTreeMap<String, LeaseRef>,
-    next_lease: u8,
+    next_lease: u128,
     next_call: u64,
     names_of_calls: BTreeMap<CallId, String>,
     manual: bool,
@@ -202,6 +205,10 @@ impl Stage {
         let mut out = String::new();
         let mut lines = lines.iter().peekable();
         while let Some(line) = lines.next() {
+            if let Some(rest) = line.strip_prefix("repeat ") {
+                out.push_str(&self.repeat(rest));
+                continue;
+            }
             let verb = Verb::parse(line);
             let mut operations = Vec::new();
             while let Some(operation) = lines.next_if(|line| line.starts_with('+')) {
@@ -211,6 +218,18 @@ impl Stage {
             self.machine.check();
         }
         out
+    }
+
+    /// The same again and again, with its number instead of `#`; what came of the last.
+    fn repeat(&mut self, text: &str) -> String {
+        let (times, line) = text.split_once(' ').unwrap();
+        let times: u32 = times.parse().unwrap();
+        let mut last = String::new();
+        for number in 1..=times {
+            let line = line.replace('#', &number.to_string());
+            last = self.one(&Verb::parse(&line), &[]);
+        }
+        format!("{times} times, at last:\n{last}")
     }
 
     fn one(&mut self, verb: &Verb<'_>, operations: &[Verb<'_>]) -> String {
@@ -408,7 +427,7 @@ impl Stage {
     }
 
     fn lease_id(&mut self, verb: &Verb<'_>) -> LeaseId {
-        let lease_id = LeaseId([self.next_lease; 16]);
+        let lease_id = LeaseId(self.next_lease.to_be_bytes());
         self.next_lease += 1;
         if let Some(name) = verb.keyed.get("as") {
             let unknown = Token(u64::MAX);

@@ -157,13 +157,7 @@ impl<'a> Told<'a> {
         let mut claims = granted.claims();
         let clashing = claims.find(|other| self.is_told(*other));
         let Some(clashing) = clashing else { return };
-        if state.is_closing(lease) {
-            let closed = state.closed.get(&granted.token).map(|known| known.closed.until);
-            let delay = granted.terms().and_then(|terms| terms.lock_delay);
-            let left = match closed {
-                Some(until) => until.since(state.durable_now(self.view.now)),
-                None => delay.map_or(0, |delay| delay.ms()),
-            };
+        if let Some(left) = closed_ms(self.view, lease) {
             self.closed_ms = self.closed_ms.max(left);
             self.dead += 1;
             return;
@@ -320,26 +314,51 @@ fn waiters_before(view: View<'_>, claim: Claim<'_>, key: QueueKey) -> Vec<HeldWa
     found.into_iter().map(told).collect()
 }
 
+/// For how long a lease keeps its resources closed, or will; `None`: it doesn't.
+pub(crate) fn closed_ms(view: View<'_>, lease: u32) -> Option<u64> {
+    let state = view.state;
+    if !state.is_closing(lease) {
+        return None;
+    }
+    let granted = &state.lease(lease).granted;
+    let delay = granted.terms().and_then(|terms| terms.lock_delay);
+    Some(match state.closed.get(&granted.token) {
+        Some(known) => known.closed.until.since(state.durable_now(view.now)),
+        None => delay.map_or(0, |delay| delay.ms()),
+    })
+}
+
 /// How many attached waiters that may touch a claim stand before `key`, counted up to a bound.
 fn position(view: View<'_>, claim: Claim<'_>, key: QueueKey) -> u32 {
     let state = view.state;
     let Some(space) = view.space else { return 0 };
     let most = limits::POSITION_MAX;
     let mut count = 0;
+    // Of a subtree one waiter may have several claims, and counts once.
+    let mut keys = BTreeSet::new();
     for (slot, is_all) in state.walk(space, claim.resource.as_str()) {
         let node = state.node(slot);
         for class in Class::ALL.into_iter().filter(|class| is_all || class.is_subtree()) {
-            count += node.queue().map_or(0, |queue| queue.before(class, key).take(most).count());
+            let before = node.queue().into_iter().flat_map(|queue| queue.before(class, key));
+            let before = before.take(most);
+            match claim.reach {
+                Reach::Exact => count += before.count(),
+                Reach::Subtree => keys.extend(before.map(|((_, key), _)| *key)),
+            }
         }
         if is_all
             && claim.reach == Reach::Subtree
             && let Some(waiting) = node.waiting()
         {
-            // One that has several claims there counts once.
             let below = [&waiting.shared, &waiting.unshared].into_iter();
-            let keys = below.flat_map(|waiters| waiters.range(..(key, 0)).take(most));
-            count += keys.map(|((key, _), _)| *key).collect::<BTreeSet<_>>().len();
+            let before = below.flat_map(|waiters| waiters.range(..(key, 0)));
+            for ((key, _), _) in before {
+                keys.insert(*key);
+                if keys.len() >= most {
+                    break;
+                }
+            }
         }
     }
-    u32::try_from(count.min(most)).expect("bounded")
+    u32::try_from((count + keys.len()).min(most)).expect("bounded")
 }

@@ -4,7 +4,7 @@ use core::ops::Bound;
 
 use alloc::vec::Vec;
 
-use super::explain::{holder_info, lease_info, waiter_info};
+use super::explain::{self, holder_info, lease_info, waiter_info};
 use crate::{
     command::{LeaseFilter, LeaseKey},
     limits,
@@ -66,11 +66,9 @@ fn closed_ms(view: View<'_>, name: &ResourceName) -> u64 {
     let Some(space) = view.space else { return 0 };
     let mut longest = 0;
     for (slot, is_all) in state.walk(space, name.as_str()) {
-        for lease in state.holders_at(slot, !is_all).take(limits::SLICE_MAX) {
-            if let Some(known) = state.closed.get(&state.lease(lease).granted.token) {
-                longest = longest.max(known.closed.until.since(state.durable_now(view.now)));
-            }
-        }
+        let holders = state.holders_at(slot, !is_all).take(limits::SLICE_MAX);
+        let closed = holders.filter_map(|lease| explain::closed_ms(view, lease));
+        longest = closed.max().unwrap_or_default().max(longest);
     }
     longest
 }

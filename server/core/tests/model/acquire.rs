@@ -11,7 +11,7 @@ use super::{
     claims::{self, Obstacles},
     deadlock::{Held, Scene, Wait},
     is, life_of,
-    told::{Blocked, Count, First},
+    told::{Blocked, Count},
 };
 
 impl Model {
@@ -265,27 +265,32 @@ impl Model {
         let target = &waiter.targets()[at];
         let found = &all[at];
         let namespace = &waiter.namespace;
+        let before = self.before(waiter);
+        let waiters: Vec<&Waiter> = found.waiters.iter().map(|at| before[*at]).collect();
+        let touching = |it: &&&Waiter| it.targets().iter().any(|it| claims::touch(it, target));
         let leases: Vec<&Lease> = self.leases_in(namespace).collect();
         let mut holders: Vec<&Lease> = found.leases.iter().map(|at| leases[*at]).collect();
+        // Behind earlier waiters alone, one is told what these wait for.
+        let is_any = holders.is_empty() && !waiters.is_empty();
+        let touched = |all: &[Target]| all.iter().filter(|it| claims::touch(it, target)).count();
+        if is_any {
+            holders = leases.into_iter().filter(|it| touched(&it.targets) > 0).collect();
+        }
         holders.sort_by_key(|it| it.token);
-        let claims = holders.iter().flat_map(|it| &it.targets);
-        let claims = claims.filter(|it| claims::touch(it, target)).count();
+        let claims = holders.iter().map(|it| touched(&it.targets)).sum();
         let holder_count = Count(holders.len(), claims);
         let mut holders: Vec<String> =
             holders.iter().take(limits::HOLDERS_TOLD_MAX).map(|it| it.holder.clone()).collect();
         holders.sort();
-        let before = self.before(waiter);
-        let waiters = found.waiters.iter().map(|at| before[*at].acquire.holder.to_string());
-        let touching = |it: &&&Waiter| it.targets().iter().any(|it| claims::touch(it, target));
-        let claims_before = before.iter().flat_map(|it| it.targets());
-        let claims_before = claims_before.filter(|it| claims::touch(it, target)).count();
         let closed = self.closed.iter().filter(|it| it.namespace == *namespace);
         let is_permits = |it: &Target| {
             claims::permits_of(std::slice::from_ref(it), target.resource.as_str()) > 0
                 && matches!(target.mode, Mode::Permits(_))
         };
-        let in_the_way = |it: &Target| claims::clash(it, target) || is_permits(it);
-        let closed = closed.filter(|it| it.targets.iter().any(in_the_way));
+        let is_told = |it: &Target| {
+            claims::clash(it, target) || is_permits(it) || (is_any && claims::touch(it, target))
+        };
+        let closed = closed.filter(|it| it.targets.iter().any(is_told));
         let closed_ms = closed.map(|it| it.until - self.durable()).max().unwrap_or(0);
         let blocked = all.iter().filter(|it| !it.is_free()).count();
         Told::Held(Box::new(Blocked {
@@ -293,8 +298,15 @@ impl Model {
             resource: target.resource.to_string(),
             holders,
             holder_count,
-            waiters: First(waiters.collect()),
-            ahead: Count(before.iter().filter(touching).count(), claims_before),
+            waiters: waiters
+                .iter()
+                .take(limits::WAITERS_TOLD_MAX)
+                .map(|it| it.acquire.holder.to_string())
+                .collect(),
+            ahead: Count(
+                before.iter().filter(touching).count(),
+                before.iter().map(|it| touched(it.targets())).sum(),
+            ),
             closed_ms,
             permits_used: u32::try_from(found.permits_used).unwrap(),
             permits_wanted: Count(0, usize::try_from(found.permits_wanted).unwrap()),

@@ -97,7 +97,7 @@ pub(crate) struct Info {
     pub(crate) yields: Vec<(String, Option<YieldAnswer>)>,
 }
 
-/// How many there are: at least, at most. Holders below a subtree are counted by their claims.
+/// How many there are: at least, at most. What is below a subtree is counted by its claims.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Count(pub(crate) usize, pub(crate) usize);
 
@@ -109,19 +109,6 @@ impl PartialEq for Count {
 
 impl Eq for Count {}
 
-/// Names in their order: all of them, or the first few.
-#[derive(Clone, Debug)]
-pub(crate) struct First(pub(crate) Vec<String>);
-
-impl PartialEq for First {
-    fn eq(&self, other: &Self) -> bool {
-        let same = self.0.starts_with(&other.0) || other.0.starts_with(&self.0);
-        same && self.0.is_empty() == other.0.is_empty()
-    }
-}
-
-impl Eq for First {}
-
 /// Who stands in the way, as it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Blocked {
@@ -130,7 +117,7 @@ pub(crate) struct Blocked {
     /// Names, sorted.
     pub(crate) holders: Vec<String>,
     pub(crate) holder_count: Count,
-    pub(crate) waiters: First,
+    pub(crate) waiters: Vec<String>,
     pub(crate) ahead: Count,
     pub(crate) closed_ms: u64,
     pub(crate) permits_used: u32,
@@ -254,7 +241,7 @@ fn blocked(held: &Held, still: bool) -> Blocked {
         resource: held.resource.to_string(),
         holders,
         holder_count: Count(held.holder_count as usize, held.holder_count as usize),
-        waiters: First(held.waiters.iter().map(|it| it.holder.to_string()).collect()),
+        waiters: held.waiters.iter().map(|it| it.holder.to_string()).collect(),
         ahead: Count(held.queue_position as usize, held.queue_position as usize),
         closed_ms: held.closed_ms,
         permits_used: held.permits_used,

@@ -2,9 +2,9 @@
 //! invariants checked after each, what must hold whatever any model says, and restarts from the
 //! log.
 //!
-//! `HISTORIES` sets how many, `SEED` where they begin: each has a seed of its own. A failure is
-//! shrunk, and prints the steps that lead to it and the command that plays it again. With `TALLY`
-//! set, what was met is printed.
+//! `PROPTEST_CASES` sets how many, `SEED` where they begin: each has a seed of its own. A failure
+//! is shrunk, and prints the steps that lead to it and the command that plays it again. With
+//! `TALLY` set, what was met is printed.
 
 mod pair;
 mod steps;
@@ -36,7 +36,7 @@ const THREADS: u64 = 2;
 
 #[test]
 fn the_machine_does_what_the_model_says() {
-    let histories = number("HISTORIES", 10_000);
+    let histories = number("PROPTEST_CASES", 10_000);
     let tally = play_all(histories, |steps| {
         let mut pair = Pair::new();
         steps.iter().for_each(|step| pair.play(step));
@@ -51,7 +51,7 @@ fn the_machine_does_what_the_model_says() {
 
 #[test]
 fn nothing_is_wrong_while_much_is_left_for_later() {
-    play_all(number("HISTORIES", 10_000) / 2, |steps| {
+    play_all(number("PROPTEST_CASES", 10_000) / 2, |steps| {
         let mut pair = Pair::lazy(steps.len() % 3);
         steps.iter().for_each(|step| pair.play(step));
         pair.finish();
@@ -139,7 +139,7 @@ fn fail(seed: u64, how: Play) -> ! {
     let reason = play(&steps, how).err().unwrap_or_default();
     let lines: Vec<String> = steps.iter().map(|step| format!("  {step:?}")).collect();
     panic!(
-        "{reason}\nafter\n{}\nplay it again: SEED={seed} HISTORIES=1 \
+        "{reason}\nafter\n{}\nplay it again: SEED={seed} PROPTEST_CASES=1 \
          cargo test -p singletrack-core property",
         lines.join("\n")
     );

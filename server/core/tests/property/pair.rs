@@ -558,7 +558,7 @@ fn durable_of(rows: &[Change]) -> u64 {
     let each = rows.iter().map(|row| match row {
         Change::TimePassed { at, .. } => *at,
         Change::LeaseGranted(granted) => granted.granted_at,
-        Change::LeaseClosed(closed) => closed.granted.granted_at,
+        Change::LeaseClosed(closed) => closed.closed_at(),
         _ => DurableMs(0),
     });
     each.max().unwrap_or_default().0
