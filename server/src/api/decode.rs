@@ -29,7 +29,7 @@ pub(crate) use self::{
     },
 };
 use crate::{
-    api::{deadline, draw, flaws::Flaws, identity},
+    api::{deadline, flaws::Flaws, identity},
     track::{OfSession, Question},
 };
 

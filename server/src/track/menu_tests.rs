@@ -178,6 +178,49 @@ fn a_crowd_of_the_largest_waiters_is_granted_within_the_bound() {
 }
 
 #[test]
+fn a_batch_of_releases_that_wakes_thousands_looks_at_them_in_slices() {
+    let mut bench = Bench::new();
+    let mut releases = Vec::new();
+    for tree in 0..8 {
+        let mut holder = bench.acquire("a", 0);
+        if let Command::AcquireLease(acquire) = &mut holder.command {
+            let resource = ResourceName::parse(&format!("t{tree}")).unwrap();
+            let (mode, reach) = (Mode::Exclusive, Reach::Subtree);
+            acquire.targets = Targets::one(Target { resource, mode, reach });
+        }
+        bench.calls(vec![holder.clone()]);
+        bench.until_quiet();
+        let grant = bench.grant(&holder);
+        releases.push(bench.release(&grant));
+    }
+    let mut waiters = Vec::new();
+    for n in 0..8_000 {
+        waiters.push(bench.acquire(&format!("t{}/{n}", n % 8), 50_000));
+    }
+    for batch in waiters.chunks(BATCH_COMMANDS_MAX) {
+        bench.calls(batch.to_vec());
+    }
+    let granted =
+        |bench: &Bench| bench.log.iter().filter(|it| matches!(it, Change::LeaseGranted(_))).count();
+    let mut before = granted(&bench);
+    bench.calls(releases);
+    let mut steps = 0;
+    while !bench.track.is_quiet() || bench.track.machine().is_unsettled() {
+        let now = granted(&bench);
+        assert!(now - before <= limits::SLICE_MAX, "{} in one step", now - before);
+        before = now;
+        steps += 1;
+        if bench.writing.is_empty() {
+            bench.step(Inbox::default());
+        } else {
+            bench.sync();
+        }
+    }
+    assert!(steps >= 8, "{steps}");
+    assert!(waiters.iter().all(|it| bench.grant(it).waited_ms == 0));
+}
+
+#[test]
 fn the_largest_leases_run_out_and_are_closed_within_the_bound() {
     let mut bench = Bench::new();
     let calls: Vec<_> = (0..400).map(|n| bench.large(many(n), 0, 60_000)).collect();

@@ -142,6 +142,8 @@ pub struct Track {
     backlog: VecDeque<Request>,
     /// The log that the store would let go, and what has to be said again before.
     carrying: Option<Carrying>,
+    /// Waiters that may still be looked at in this step, so that no batch of calls freezes the track.
+    settle_left: usize,
     /// Grants to be returned; each was a call in flight, so they are as bounded as those.
     unclaimed: VecDeque<(Namespace, LeaseRef)>,
     /// The batch that is being filled.
@@ -181,6 +183,7 @@ impl Track {
             outstanding: VecDeque::new(),
             backlog: VecDeque::new(),
             carrying: None,
+            settle_left: limits::SLICE_MAX,
             unclaimed: VecDeque::new(),
             open: Vec::new(),
             open_bytes: 0,
@@ -252,6 +255,7 @@ impl Track {
     #[must_use]
     pub fn step(&mut self, inbox: Inbox) -> Outbox {
         let mut tally = Tally::default();
+        self.settle_left = limits::SLICE_MAX;
         self.charge(inbox.elapsed_ms, &mut tally);
         self.settle_durable(inbox.durable);
         let detached = self.drop_calls(&inbox.gone);
@@ -417,13 +421,12 @@ impl Track {
         self.carrying.take_if(done).map(|carrying| carrying.through)
     }
 
-    /// One slice of grants, in the order of the queues.
+    /// Grants in the order of the queues, as far as this step may still look at waiters.
     fn settle(&mut self) {
-        let mut left = limits::SLICE_MAX;
-        while left > 0 && self.fits(SETTLE_BYTES_MAX) {
-            let most = left.min(SETTLE_MAX);
+        while self.settle_left > 0 && self.fits(SETTLE_BYTES_MAX) {
+            let most = self.settle_left.min(SETTLE_MAX);
             let Some(slice) = self.machine.decide_settle(self.now, most) else { return };
-            left = left.saturating_sub(slice.examined.max(1));
+            self.settle_left = self.settle_left.saturating_sub(slice.examined.max(1));
             self.take(slice.decision);
         }
     }
