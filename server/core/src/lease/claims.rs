@@ -168,10 +168,10 @@ fn wanted(node: &Node, mode: Mode, used: u64, key: QueueKey) -> u64 {
 /// its path, and, for a subtree, those below among the next that will be swept.
 fn dead_in_the_way(view: View<'_>, claim: Claim<'_>) -> Vec<u32> {
     let state = view.state;
+    // A closed lease is asked first: the session it lived with may be forgotten.
     let is_dead = |lease: u32| {
-        let session = state.session_of(lease);
         !state.is_closing(lease)
-            && session.is_some_and(|session| !state.session(session).is_live())
+            && state.session_of(lease).is_some_and(|slot| !state.session(slot).is_live())
             && !view.has_ended(state.lease(lease).granted.token)
     };
     let matters = |lease: u32| {

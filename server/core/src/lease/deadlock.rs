@@ -287,28 +287,38 @@ impl<'a> Search<'a> {
         self.actors.get(place).is_some_and(|known| known.finishes)
     }
 
-    /// Finds all that finish. Those found last depend on fewest, so they go first.
+    /// Finds all that finish: those that need nobody, then whoever needs only those, and so on.
     fn reduce(&mut self) {
-        loop {
-            let mut is_changed = false;
-            for place in (0..self.actors.len()).rev() {
-                if !self.finishes(place) && self.can_finish(place) {
-                    if let Some(known) = self.actors.get_mut(place) {
-                        known.finishes = true;
-                    }
-                    is_changed = true;
+        let mut counts: Vec<Count> = self.actors.iter().map(Count::of).collect();
+        let mut dependents: Vec<Vec<(usize, Option<(usize, u64)>)>> =
+            self.actors.iter().map(|_| Vec::new()).collect();
+        for (place, known) in self.actors.iter().enumerate() {
+            let needs = known.needs.iter().map(|(on, _)| (*on, None));
+            let pools = known.pools.iter().enumerate();
+            let stakes = pools.flat_map(|(number, pool)| {
+                pool.stakes.iter().map(move |(on, count, _)| (*on, Some((number, *count))))
+            });
+            for (on, stake) in needs.chain(stakes) {
+                if let Some(of) = dependents.get_mut(on) {
+                    of.push((place, stake));
                 }
             }
-            if !is_changed {
-                return;
+        }
+        let free = counts.iter().enumerate().filter(|(_, count)| count.unmet == 0);
+        let mut done: Vec<usize> = free.map(|(place, _)| place).collect();
+        while let Some(place) = done.pop() {
+            if let Some(known) = self.actors.get_mut(place) {
+                known.finishes = true;
+            }
+            for (of, stake) in dependents.get(place).into_iter().flatten() {
+                let (Some(count), Some(known)) = (counts.get_mut(*of), self.actors.get(*of)) else {
+                    continue;
+                };
+                if count.meet(known, *stake) {
+                    done.push(*of);
+                }
             }
         }
-    }
-
-    fn can_finish(&self, place: usize) -> bool {
-        let Some(known) = self.actors.get(place) else { return true };
-        known.needs.iter().all(|(on, _)| self.finishes(*on))
-            && known.pools.iter().all(|pool| !self.is_stuck(pool))
     }
 
     fn is_stuck(&self, pool: &Pool) -> bool {
@@ -383,5 +393,42 @@ impl<'a> Search<'a> {
             Some(DeadlockStep { actor, holder, relation: (*relation).clone() })
         };
         way.iter().rev().filter_map(step).collect()
+    }
+}
+
+/// What one actor still needs.
+struct Count {
+    /// Needs and pools that are not met.
+    unmet: usize,
+    /// For each pool: permits of those that are not known to finish.
+    kept: Vec<u64>,
+}
+
+impl Count {
+    fn of(known: &Known) -> Self {
+        let kept: Vec<u64> = known
+            .pools
+            .iter()
+            .map(|pool| pool.stakes.iter().map(|(_, count, _)| *count).sum())
+            .collect();
+        let pools = known.pools.iter().zip(&kept);
+        let stuck = pools.filter(|(pool, kept)| pool.wanted + **kept > pool.limit).count();
+        Self { unmet: known.needs.len() + stuck, kept }
+    }
+
+    /// One more of those it depends on finishes; true: that was the last it needed.
+    fn meet(&mut self, known: &Known, stake: Option<(usize, u64)>) -> bool {
+        let Some((number, count)) = stake else {
+            self.unmet -= 1;
+            return self.unmet == 0;
+        };
+        let (Some(kept), Some(pool)) = (self.kept.get_mut(number), known.pools.get(number)) else {
+            return false;
+        };
+        let was_stuck = pool.wanted + *kept > pool.limit;
+        *kept -= count;
+        let is_met = was_stuck && pool.wanted + *kept <= pool.limit;
+        self.unmet -= usize::from(is_met);
+        is_met && self.unmet == 0
     }
 }
