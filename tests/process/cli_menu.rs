@@ -479,7 +479,7 @@ async fn top_prints_one_frame_when_nobody_looks_at_a_terminal() {
     let frame = client(&fake.url(), &args).await.ended_with(0).json();
     assert_eq!((&frame["stats"]["leases"], &frame["prefix"]), (&json!("1"), &json!("a")));
     let rate = frame["rates_per_s"]["granted"].as_f64().unwrap();
-    assert!((1_000.0..=10_100.0).contains(&rate), "{rate}");
+    assert!(rate > 0.0 && rate <= 10_000.0, "1,000 in at least 100 ms: {rate}");
     let blocker = &frame["blockers"][0];
     assert_eq!((&blocker["holder"], &blocker["blocked"]), (&json!("bob"), &json!(["eve"])));
 

@@ -84,10 +84,10 @@ async fn a_lock_within_a_lock_on_the_same_is_a_deadlock_and_beside_it_is_not() {
 #[tokio::test]
 async fn a_longest_hold_stops_the_command_that_renews() {
     let server = started().await;
-    let args = ["lock", "a", "--ttl", "10s", "--max-hold", "2s", "--", "sleep", "30"];
-    let started = tokio::time::Instant::now();
+    let args = ["lock", "a", "--ttl", "10s", "--max-hold", "4s", "--", "sleep", "30"];
     client(&server.url(), &args).await.ended_with(92);
-    assert!(started.elapsed() < 2 * SECOND, "before another could have it");
+    let left = server.client().get("a").await.unwrap().leases.len();
+    assert_eq!(left, 1, "it is gone before the server could give the lease to another");
 }
 
 #[tokio::test]
@@ -225,7 +225,6 @@ async fn a_lease_is_not_believed_beyond_its_longest_hold_and_tells_its_end() {
         let lease = wish.acquire().await.unwrap();
         assert!(lease.remaining() <= 2 * SECOND - Duration::from_millis(20), "{transport:?}");
         assert_ne!(lease.not_held().await, HoldState::Held);
-        assert_eq!(client.get("a").await.unwrap().leases.len(), 1, "it stops before the server");
         let lost = tokio::time::timeout(10 * SECOND, lease.lost()).await.unwrap();
         assert_eq!(
             (lost.lease_end(), lease.end()),

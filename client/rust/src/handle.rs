@@ -262,6 +262,9 @@ impl LeaseHandle {
     /// alone from before this is called. The new id and token are to be passed on, to be kept with
     /// [`Client::adopt`]. [`Client::transfer`] can say more.
     ///
+    /// If this is dropped before it is answered, the lease is given back; if it had been given away by
+    /// then, it ends with its ttl, as nobody knows its id.
+    ///
     /// # Errors
     /// As [`Client::transfer`], with the lease, which is kept.
     pub async fn transfer(

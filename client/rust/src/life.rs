@@ -48,12 +48,16 @@ pub(crate) struct Life {
 struct Yields {
     /// Requests that nobody was told of yet.
     untold: VecDeque<YieldRequest>,
-    /// Numbers of those that came, newest last: each is told once.
-    known: VecDeque<u64>,
+    /// Those that came, newest last, by their number and when they were asked: each is told once.
+    /// A server that was restarted counts anew.
+    known: VecDeque<(u64, Moment)>,
 }
 
 /// Requests remembered: more than the server keeps of one lease.
 const YIELDS_KNOWN: usize = 64;
+/// Two of one number that were asked further apart are two. One too many is told twice, which is
+/// harmless; one too few would not be told at all.
+const YIELDS_APART: Duration = Duration::from_secs(2);
 
 /// A safe deadline is looked at this often at least: the runtime's timers stand still while the
 /// machine sleeps.
@@ -74,16 +78,20 @@ impl Life {
         let _first = self.ends.set(end);
     }
 
-    /// Somebody asks for it. Each request is told once, by its number.
+    /// Somebody asks for it. Each request is told once.
     pub(crate) fn ask_for(&self, request: YieldRequest) {
+        let (number, asked) = (request.number, Moment::now().minus(request.asked));
+        let is_same = |&(known, then): &(u64, Moment)| {
+            known == number && asked <= then.plus(YIELDS_APART) && then <= asked.plus(YIELDS_APART)
+        };
         let mut yields = self.yields.lock().unwrap_or_else(PoisonError::into_inner);
-        if request.answer.is_some() || yields.known.contains(&request.number) {
+        if request.answer.is_some() || yields.known.iter().any(is_same) {
             return;
         }
         if yields.known.len() == YIELDS_KNOWN {
             yields.known.pop_front();
         }
-        yields.known.push_back(request.number);
+        yields.known.push_back((number, asked));
         yields.untold.push_back(request);
         drop(yields);
         self.changed.notify_waiters();
@@ -239,10 +247,11 @@ mod tests {
     #[tokio::test]
     async fn each_request_to_yield_is_told_once_and_none_when_it_is_lost() {
         let life = Life::default();
-        let request = |number| {
-            let info = singletrack_proto::v1::YieldInfo { number, ..Default::default() };
+        let asked = |number, asked_ms| {
+            let info = singletrack_proto::v1::YieldInfo { number, asked_ms, ..Default::default() };
             YieldRequest::from_wire(info)
         };
+        let request = |number| asked(number, 0);
         for number in [7, 7, 8, 7] {
             life.ask_for(request(number));
         }
@@ -253,6 +262,12 @@ mod tests {
             life.ask_for(request(9));
         });
         assert_eq!(next.map(|it| it.number), Some(9));
+        // Of another server, which counts anew: the number is known, the request is not.
+        life.ask_for(asked(11, 60_000));
+        life.ask_for(asked(11, 60_001));
+        life.ask_for(asked(11, 0));
+        assert_eq!(life.asked_for().await.map(|it| it.asked), Some(Duration::from_secs(60)));
+        assert_eq!(life.asked_for().await.map(|it| it.asked), Some(Duration::ZERO));
         life.ask_for(request(10));
         life.lose(Error::session_gone("gone"));
         assert_eq!(life.asked_for().await, None);

@@ -5,6 +5,7 @@ use core::ops::Bound;
 
 use super::deadlock::{Supposed, Wait};
 use crate::{
+    limits,
     refusal::DeadlockRelation,
     state::Waiter,
     tree::{Class, Node, QueueKey},
@@ -45,7 +46,9 @@ pub(crate) fn blockers(
         let path = ResourceName::of(node.path());
         let here = (space, path.clone(), Token(0), 0)..=(space, path, Token(u64::MAX), u32::MAX);
         for (_, name, _, lease) in state.actor_claims.range(here) {
-            *steps += 1;
+            if is_enough(steps, 1) {
+                return found;
+            }
             holds(supposed, *lease, name, claim, &mut found);
         }
         waits_at(supposed, node, wait, claim, !is_all, steps, &mut found);
@@ -54,12 +57,22 @@ pub(crate) fn blockers(
         }
     }
     if let Some((lease, actor, holder)) = supposed.transferred {
-        for other in state.lease(lease).granted.claims() {
+        is_enough(steps, lease.claims().len());
+        for other in lease.claims() {
             add(claim, other, actor, holder, DeadlockRelation::Holds, &mut found);
+        }
+    }
+    // What earlier operations of the same transaction took or gave on.
+    for known in view.fresh().filter(|known| !is_transferred(supposed, known.granted.token)) {
+        let Some(actor) = known.granted.actor() else { continue };
+        is_enough(steps, known.granted.claims().len());
+        for other in known.granted.claims() {
+            add(claim, other, actor, &known.granted.holder, DeadlockRelation::Holds, &mut found);
         }
     }
     // One that is put in front of others by its priority.
     if let Some(other) = supposed.wait.filter(|other| !wait.is_supposed && other.key < wait.key) {
+        is_enough(steps, other.targets.as_slice().len());
         for wanted in other.targets.claims() {
             add(
                 claim,
@@ -72,6 +85,16 @@ pub(crate) fn blockers(
         }
     }
     found
+}
+
+/// Takes note of so many more steps; true: the search must end.
+const fn is_enough(steps: &mut usize, more: usize) -> bool {
+    *steps += more;
+    *steps > limits::DEADLOCK_STEPS_MAX
+}
+
+fn is_transferred(supposed: Supposed<'_>, token: Token) -> bool {
+    supposed.transferred.is_some_and(|(lease, ..)| lease.token == token)
 }
 
 /// Adds an actor if a claim of its is in the way.
@@ -108,10 +131,10 @@ fn holds(
     claim: Claim<'_>,
     found: &mut Vec<Blocker>,
 ) {
-    if supposed.transferred.is_some_and(|(transferred, ..)| transferred == lease) {
+    let Some(known) = supposed.view.known(lease) else { return };
+    if is_transferred(supposed, known.granted.token) {
         return;
     }
-    let Some(known) = supposed.view.known(lease) else { return };
     let Some(actor) = known.granted.actor() else { return };
     let other = known.granted.claims().find(|other| other.resource == name);
     let other = other.expect("what is indexed is claimed");
@@ -119,14 +142,24 @@ fn holds(
 }
 
 /// A waiter with an actor, as far as it is in the way; false: it has none, or is about to go.
-fn waits(supposed: Supposed<'_>, slot: u32, claim: Claim<'_>, found: &mut Vec<Blocker>) -> bool {
+fn waits(
+    supposed: Supposed<'_>,
+    slot: u32,
+    claim: Claim<'_>,
+    steps: &mut usize,
+    found: &mut Vec<Blocker>,
+) -> bool {
     let state = supposed.view.state;
     let waiter: &Waiter = state.waiter(slot);
     let session = state.waiters_session(slot);
     if session.is_some_and(|session| !state.session(session).is_live()) {
         return false;
     }
-    let Some(actor) = waiter.actor() else { return false };
+    let Some(actor) = waiter.actor() else {
+        is_enough(steps, 1);
+        return false;
+    };
+    is_enough(steps, waiter.nodes.len());
     for other in waiter.acquire.targets.claims() {
         add(claim, other, actor, &waiter.acquire.holder, DeadlockRelation::WaitsBefore, found);
     }
@@ -152,9 +185,8 @@ fn waits_at(
         .max_by_key(|((_, key), _)| *key);
     let from = nearest.map_or(QueueKey::FIRST, |((_, key), _)| *key);
     if let Some((_, queued)) = nearest {
-        *steps += 1;
         // One without an actor doesn't wait in the sense of this search, those before it do.
-        if !waits(supposed, queued.waiter, claim, found) {
+        if !waits(supposed, queued.waiter, claim, steps, found) {
             all_before(supposed, node, wait, claim, only_subtrees, steps, found);
             return;
         }
@@ -170,8 +202,10 @@ fn waits_at(
             if other == Class::Permits && class == Class::Permits { QueueKey::FIRST } else { from };
         if matters && from < wait.key {
             for (_, queued) in queue.attached.range((other, from)..(other, wait.key)) {
-                *steps += 1;
-                waits(supposed, queued.waiter, claim, found);
+                waits(supposed, queued.waiter, claim, steps, found);
+                if is_enough(steps, 0) {
+                    return;
+                }
             }
         }
     }
@@ -190,8 +224,10 @@ fn all_before(
     let Some(queue) = node.queue() else { return };
     for other in Class::ALL.into_iter().filter(|other| !only_subtrees || other.is_subtree()) {
         for (_, queued) in queue.before(other, wait.key) {
-            *steps += 1;
-            waits(supposed, queued.waiter, claim, found);
+            waits(supposed, queued.waiter, claim, steps, found);
+            if is_enough(steps, 0) {
+                return;
+            }
         }
     }
 }
@@ -211,14 +247,23 @@ fn below(
     let range =
         (Bound::Included((space, from, Token(0), 0)), Bound::Excluded((space, to, Token(0), 0)));
     for (_, name, _, lease) in state.actor_claims.range(range) {
-        *steps += 1;
+        if is_enough(steps, 1) {
+            return;
+        }
         holds(supposed, *lease, name, claim, found);
     }
     let Some(waiting) = node.waiting() else { return };
     for waiters in [&waiting.shared, &waiting.unshared] {
+        let mut last = None;
         for (_, waiter) in waiters.range(..(wait.key, 0)) {
-            *steps += 1;
-            waits(supposed, *waiter, claim, found);
+            // It stands there once for each of its claims, side by side.
+            if last.replace(*waiter) == Some(*waiter) {
+                continue;
+            }
+            waits(supposed, *waiter, claim, steps, found);
+            if is_enough(steps, 0) {
+                return;
+            }
         }
     }
 }

@@ -155,10 +155,11 @@ fn wanted(node: &Node, mode: Mode, used: u64, key: QueueKey) -> u64 {
     let (Mode::Permits(permits), Some(queue)) = (mode, node.queue()) else { return 0 };
     let room = u64::from(permits.limit()).saturating_sub(used);
     let mut wanted = 0;
-    for (_, queued) in queue.before(Class::Permits, key) {
+    for (count, (_, queued)) in queue.before(Class::Permits, key).enumerate() {
         wanted += u64::from(queued.permits);
-        if wanted > room {
-            break;
+        if wanted > room || count == limits::PERMIT_WAITERS_MAX {
+            // So many before it: it is not looked whether they leave any.
+            return wanted.max(room + 1);
         }
     }
     wanted
@@ -168,10 +169,10 @@ fn wanted(node: &Node, mode: Mode, used: u64, key: QueueKey) -> u64 {
 /// its path, and, for a subtree, those below among the next that will be swept.
 fn dead_in_the_way(view: View<'_>, claim: Claim<'_>) -> Vec<u32> {
     let state = view.state;
+    // A closed lease is asked first: the session it lived with may be forgotten.
     let is_dead = |lease: u32| {
-        let session = state.session_of(lease);
         !state.is_closing(lease)
-            && session.is_some_and(|session| !state.session(session).is_live())
+            && state.session_of(lease).is_some_and(|slot| !state.session(slot).is_live())
             && !view.has_ended(state.lease(lease).granted.token)
     };
     let matters = |lease: u32| {

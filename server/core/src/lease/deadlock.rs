@@ -13,6 +13,7 @@ use alloc::{
 
 use super::blockers::{Blocker, Stake, blockers};
 use crate::{
+    change::LeaseGranted,
     command::AcquireLease,
     limits,
     overlay::View,
@@ -20,6 +21,9 @@ use crate::{
     tree::QueueKey,
     types::{Actor, Claim, Holder, Mode, Targets},
 };
+
+/// Leases of an actor, or its descendants, that are looked at before a search.
+const PRELUDE_MAX: usize = 256;
 
 /// What is supposed to be the case.
 #[derive(Clone, Copy)]
@@ -29,7 +33,7 @@ pub(crate) enum Hypothesis<'a> {
     /// This detached waiter is attached.
     Attached(u32),
     /// This lease is this actor's, and this holder's.
-    Transferred(u32, &'a Actor, &'a Holder),
+    Transferred(&'a LeaseGranted, &'a Actor, &'a Holder),
 }
 
 /// One wait: of a waiter, or the one supposed.
@@ -48,7 +52,7 @@ pub(crate) struct Wait<'a> {
 pub(crate) struct Supposed<'a> {
     pub(crate) view: View<'a>,
     pub(crate) wait: Option<Wait<'a>>,
-    pub(crate) transferred: Option<(u32, &'a Actor, &'a Holder)>,
+    pub(crate) transferred: Option<(&'a LeaseGranted, &'a Actor, &'a Holder)>,
 }
 
 /// Refuses the grant of a free resource that would close a cycle: by its priority it may come
@@ -59,8 +63,12 @@ pub(crate) fn check_grant(view: View<'_>, acquire: &AcquireLease) -> Result<(), 
     let (from, to) = actor.descendants();
     let own = view.state.actors.get(&(space, actor.clone()));
     let own = own.is_some_and(|acting| !acting.waiters.is_empty());
-    let mut below = view.state.actors.range((space, from)..(space, to));
-    if own || below.any(|(_, acting)| !acting.waiters.is_empty()) {
+    let below = view.state.actors.range((space, from)..(space, to)).enumerate();
+    let mut below = below.take(PRELUDE_MAX + 1);
+    if own
+        || view.is_within()
+        || below.any(|(count, (_, acting))| count == PRELUDE_MAX || !acting.waiters.is_empty())
+    {
         check(view, &Hypothesis::Newcomer(acquire))?;
     }
     Ok(())
@@ -105,6 +113,9 @@ fn wait_of(acquire: &AcquireLease, key: QueueKey, is_supposed: bool) -> Option<W
 fn may_close(supposed: Supposed<'_>, start: &Actor) -> bool {
     let Some(wait) = supposed.wait else { return true };
     let view = supposed.view;
+    if view.is_within() {
+        return true;
+    }
     let Some(space) = view.space else { return false };
     let is_in_front = wait.targets.claims().any(|claim| has_behind(view, claim, wait.key));
     is_in_front
@@ -112,6 +123,8 @@ fn may_close(supposed: Supposed<'_>, start: &Actor) -> bool {
             let Some(acting) = view.state.actors.get(&(space, actor)) else { return false };
             let others = acting.waiters.iter();
             others.copied().any(|waiter| view.state.waiter(waiter).is_attached())
+                // Of many it is not asked: the search itself counts its steps.
+                || acting.leases.len() > PRELUDE_MAX
                 || acting.leases.iter().any(|(_, lease)| is_wanted(view, *lease, wait))
         })
 }
@@ -157,6 +170,7 @@ impl<'a> Supposed<'a> {
             Some(space) => {
                 let (from, to) = actor.descendants();
                 let range = state.actors.range((space, from)..(space, to));
+                let range = range.take(limits::DEADLOCK_STEPS_MAX);
                 let waiting = range.filter(|(_, acting)| !acting.waiters.is_empty());
                 waiting.map(|((_, actor), _)| actor.clone()).collect()
             }
@@ -287,28 +301,37 @@ impl<'a> Search<'a> {
         self.actors.get(place).is_some_and(|known| known.finishes)
     }
 
-    /// Finds all that finish. Those found last depend on fewest, so they go first.
+    /// Finds all that finish: those that need nobody, then whoever needs only those, and so on.
     fn reduce(&mut self) {
-        loop {
-            let mut is_changed = false;
-            for place in (0..self.actors.len()).rev() {
-                if !self.finishes(place) && self.can_finish(place) {
-                    if let Some(known) = self.actors.get_mut(place) {
-                        known.finishes = true;
-                    }
-                    is_changed = true;
+        let mut counts: Vec<Count> = self.actors.iter().map(Count::of).collect();
+        let mut dependents: Vec<Vec<Dependent>> = self.actors.iter().map(|_| Vec::new()).collect();
+        for (place, known) in self.actors.iter().enumerate() {
+            let needs = known.needs.iter().map(|(on, _)| (*on, None));
+            let pools = known.pools.iter().enumerate();
+            let stakes = pools.flat_map(|(number, pool)| {
+                pool.stakes.iter().map(move |(on, count, _)| (*on, Some((number, *count))))
+            });
+            for (on, stake) in needs.chain(stakes) {
+                if let Some(of) = dependents.get_mut(on) {
+                    of.push((place, stake));
                 }
             }
-            if !is_changed {
-                return;
+        }
+        let free = counts.iter().enumerate().filter(|(_, count)| count.unmet == 0);
+        let mut done: Vec<usize> = free.map(|(place, _)| place).collect();
+        while let Some(place) = done.pop() {
+            if let Some(known) = self.actors.get_mut(place) {
+                known.finishes = true;
+            }
+            for (of, stake) in dependents.get(place).into_iter().flatten() {
+                let (Some(count), Some(known)) = (counts.get_mut(*of), self.actors.get(*of)) else {
+                    continue;
+                };
+                if count.meet(known, *stake) {
+                    done.push(*of);
+                }
             }
         }
-    }
-
-    fn can_finish(&self, place: usize) -> bool {
-        let Some(known) = self.actors.get(place) else { return true };
-        known.needs.iter().all(|(on, _)| self.finishes(*on))
-            && known.pools.iter().all(|pool| !self.is_stuck(pool))
     }
 
     fn is_stuck(&self, pool: &Pool) -> bool {
@@ -383,5 +406,45 @@ impl<'a> Search<'a> {
             Some(DeadlockStep { actor, holder, relation: (*relation).clone() })
         };
         way.iter().rev().filter_map(step).collect()
+    }
+}
+
+/// One that depends on an actor, and with how many permits of which of its pools, if not with all.
+type Dependent = (usize, Option<(usize, u64)>);
+
+/// What one actor still needs.
+struct Count {
+    /// Needs and pools that are not met.
+    unmet: usize,
+    /// For each pool: permits of those that are not known to finish.
+    kept: Vec<u64>,
+}
+
+impl Count {
+    fn of(known: &Known) -> Self {
+        let kept: Vec<u64> = known
+            .pools
+            .iter()
+            .map(|pool| pool.stakes.iter().map(|(_, count, _)| *count).sum())
+            .collect();
+        let pools = known.pools.iter().zip(&kept);
+        let stuck = pools.filter(|(pool, kept)| pool.wanted + **kept > pool.limit).count();
+        Self { unmet: known.needs.len() + stuck, kept }
+    }
+
+    /// One more of those it depends on finishes; true: that was the last it needed.
+    fn meet(&mut self, known: &Known, stake: Option<(usize, u64)>) -> bool {
+        let Some((number, count)) = stake else {
+            self.unmet -= 1;
+            return self.unmet == 0;
+        };
+        let (Some(kept), Some(pool)) = (self.kept.get_mut(number), known.pools.get(number)) else {
+            return false;
+        };
+        let was_stuck = pool.wanted + *kept > pool.limit;
+        *kept -= count;
+        let is_met = was_stuck && pool.wanted + *kept <= pool.limit;
+        self.unmet -= usize::from(is_met);
+        is_met && self.unmet == 0
     }
 }
