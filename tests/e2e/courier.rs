@@ -293,11 +293,11 @@ impl Courier {
             loop {
                 let went = tokio::select! {
                     frame = from_client.message() => match frame {
-                        Ok(Some(frame)) => carried.to_server(frame).await,
+                        Ok(Some(frame)) => carried.carry_in(frame).await,
                         Ok(None) | Err(_) => return,
                     },
                     frame = from_server.message() => match frame {
-                        Ok(Some(frame)) => carried.to_client(frame).await,
+                        Ok(Some(frame)) => carried.carry_out(frame).await,
                         Ok(None) => return,
                         Err(status) => {
                             let _gone = carried.to_client.send(Err(status)).await;
@@ -322,7 +322,7 @@ impl Carried {
         if self.streams == here || welcomed { Err(Cut) } else { Ok(()) }
     }
 
-    async fn to_server(&mut self, mut frame: v1::ExchangeRequest) -> Result<(), Cut> {
+    async fn carry_in(&mut self, mut frame: v1::ExchangeRequest) -> Result<(), Cut> {
         let number = self.up;
         self.up += 1;
         self.cut_at(true, number, false)?;
@@ -339,7 +339,7 @@ impl Carried {
         if fate == Fate::Unheard { Err(Cut) } else { Ok(()) }
     }
 
-    async fn to_client(&mut self, frame: v1::ExchangeResponse) -> Result<(), Cut> {
+    async fn carry_out(&mut self, frame: v1::ExchangeResponse) -> Result<(), Cut> {
         let number = self.down;
         self.down += 1;
         self.cut_at(false, number, false)?;

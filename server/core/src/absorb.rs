@@ -26,7 +26,10 @@ use crate::{
     },
     state::{CLOSED, Closed, Lease, Space, State, Totals, UNARMED, Waiter},
     tree::NOWHERE,
-    types::{Claim, DurableMs, Holder, Ms, Namespace, RequestMark, Revision, SessionNumber, Token},
+    types::{
+        Claim, DurableMs, Holder, Ms, Namespace, RequestMark, Revision, SessionNumber, Targets,
+        Token,
+    },
 };
 
 /// Where what an operation came to is remembered.
@@ -55,7 +58,7 @@ impl State {
             Change::TimePassed { at, revision } => {
                 self.pass_time(now, *at);
                 // A grant says what time it was too, but goes with its row.
-                self.clock_logged = self.clock_logged.max(now);
+                self.clock_logged = self.clock_logged.max(Some(now));
                 self.clock_row = self.clock_row.max(Some((*at, *revision)));
             }
             Change::LeaseGranted(granted) => self.absorb_grant(now, granted),
@@ -445,19 +448,30 @@ pub(crate) fn slot_of(index: usize) -> u32 {
     u32::try_from(index).expect("quotas keep every slab below 2^32")
 }
 
-/// What a lease, or a waiter for one, counts against its namespace's bytes.
+/// What a lease counts against its namespace's bytes.
 fn weight<'a>(
     claims: impl Iterator<Item = Claim<'a>>,
     holder: &Holder,
     terms: Option<&Terms>,
 ) -> u64 {
     const FIXED: usize = 192;
-    const CLAIM: usize = 64;
-    let names: usize = claims.map(|claim| CLAIM + claim.resource.as_str().len()).sum();
+    const SEGMENT: usize = 64;
+    let name = |claim: Claim<'_>| {
+        let path = claim.resource.as_str();
+        path.len() + SEGMENT * path.split('/').count()
+    };
+    let names: usize = claims.map(name).sum();
     let terms = terms.map_or(0, |terms| {
         64 + terms.labels.bytes() + terms.actor.as_ref().map_or(0, |actor| actor.as_str().len())
     });
     (FIXED + names + holder.as_str().len() + terms) as u64
+}
+
+/// What a waiter counts beside what its lease would: it stands at every segment.
+fn waiting_weight(targets: &Targets) -> u64 {
+    const SEGMENT: usize = 256;
+    let segments = targets.claims().map(|claim| claim.resource.as_str().split('/').count());
+    (SEGMENT * segments.sum::<usize>()) as u64
 }
 
 /// What the fences of a waiter count beside that.
@@ -472,13 +486,15 @@ fn fence_weight(fences: &[Fence]) -> u64 {
 
 impl QueuedWaiter {
     pub(crate) fn bytes(&self) -> u64 {
-        self.acquire.bytes() + fence_weight(&self.fences)
+        let targets = waiting_weight(&self.acquire.targets);
+        self.acquire.bytes() + targets + fence_weight(&self.fences)
     }
 }
 
 impl Waiter {
     pub(crate) fn bytes(&self) -> u64 {
-        self.acquire.bytes() + fence_weight(&self.fences)
+        let targets = waiting_weight(&self.acquire.targets);
+        self.acquire.bytes() + targets + fence_weight(&self.fences)
     }
 }
 

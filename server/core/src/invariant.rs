@@ -247,8 +247,8 @@ fn check_settled(state: &State) {
     }
     for (_, waiter) in state.waiters.iter().filter(|(_, waiter)| waiter.is_attached()) {
         let is_marked = waiter.nodes.iter().any(|node| {
-            state.marked_from(Mark::At(*node)).is_some()
-                || state.above(*node).any(|at| state.marked_from(Mark::Below(at)).is_some())
+            state.marked(Mark::At(*node)).is_some()
+                || state.above(*node).any(|at| state.marked(Mark::Below(at)).is_some())
         });
         // What only dead sessions hold is free for them when it is swept.
         if is_marked || !state.ending.is_empty() {

@@ -20,6 +20,8 @@ pub const FENCES_MAX: usize = 16;
 pub const TARGETS_MAX: usize = 128;
 /// Bytes of the names of all targets of one lease.
 pub const TARGETS_BYTES_MAX: usize = 16 * 1024;
+/// Segments of the names of all targets of one lease: what one of them costs in the tree.
+pub const TARGETS_SEGMENTS_MAX: usize = 512;
 /// Permits of one resource.
 pub const PERMITS_MAX: u32 = 1_000_000;
 /// Bytes of an actor.
@@ -34,6 +36,10 @@ pub const LABEL_CHARS_MAX: usize = 256;
 pub const LABELS_BYTES_MAX: usize = 2_048;
 /// Characters of a reason to yield, or of an answer.
 pub const WORDS_CHARS_MAX: usize = 256;
+/// Earlier waiters for permits that are counted; one with more before it waits on.
+pub const PERMIT_WAITERS_MAX: usize = 1_000;
+/// Requests to yield that are kept in all.
+pub const YIELDS_ALL_MAX: usize = 10_000;
 /// Requests to yield that one lease keeps.
 pub const YIELDS_MAX: usize = 8;
 /// Leases of one renewal.
@@ -111,6 +117,8 @@ pub const SETTLE_BYTES_MAX: usize = 128 << 10;
 /// Bytes of the changes after which a slice of expiries or ends goes no further; one more may come
 /// on top.
 pub const SLICE_BYTES_MAX: usize = 300_000;
+/// Waits that end in one slice, as each is told what it waited for.
+pub const WAITS_SLICE_MAX: usize = 200;
 /// Sessions that run out in one slice, as each is larger than a lease's end.
 pub const SESSIONS_SLICE_MAX: usize = 100;
 /// Bytes said again in one slice before the log is freed; one more reply may come on top.
@@ -163,4 +171,6 @@ const _: () = assert!(
     "an id young enough to be executed when unknown can't have been forgotten"
 );
 const _: () = assert!(PAGE_DEFAULT <= PAGE_MAX);
+const _: () =
+    assert!(TARGETS_SEGMENTS_MAX >= TARGETS_MAX && TARGETS_SEGMENTS_MAX >= RESOURCE_DEPTH_MAX);
 const _: () = assert!(HOLDERS_TOLD_MAX <= HOLDERS_SHOWN_MAX);

@@ -28,7 +28,7 @@ use crate::{
 pub struct Settling {
     /// What it comes to.
     pub decision: Decision,
-    /// How many waiters were looked at.
+    /// How many claims of waiters were looked at.
     pub examined: usize,
 }
 
@@ -68,6 +68,8 @@ impl Machine {
         assert!(state.revision == revision, "the start entry is the newest of all");
         state.floors.record(Ms(0));
         state.start_over();
+        // Numbers of requests to yield are not used again, nor 0.
+        state.next_seq = revision.0;
         state.start_deadlines(Ms(0), revision);
         machine
     }
@@ -158,10 +160,13 @@ impl Machine {
         let state = &self.state;
         let mut draft = Draft::new(state.revision);
         let due = || state.deadlines.due(now.ms).take(limits::SLICE_MAX).map(|(_, due)| due);
-        let mut sessions = 0;
+        let (mut sessions, mut claims) = (0, 0);
         for due in due() {
-            if draft.weight() > limits::SLICE_BYTES_MAX {
+            if draft.weight() > limits::SLICE_BYTES_MAX || claims > limits::SLICE_MAX {
                 break;
+            }
+            if let Due::Lease(lease) = due {
+                claims += state.lease(lease).granted.claims().len();
             }
             sessions += usize::from(matches!(due, Due::Session(_)));
             if sessions > limits::SESSIONS_SLICE_MAX {
@@ -176,9 +181,15 @@ impl Machine {
         }
         // What has just run out is given away before a wait of the same moment ends.
         if draft.decision.changes.is_empty() {
+            let mut waits = 0;
             for due in due() {
                 if let Due::Wait(waiter) = due {
                     lease::wait::end_waits(state, now.ms, waiter, &mut draft);
+                    waits += 1;
+                }
+                let is_much = draft.weight() > limits::SLICE_BYTES_MAX;
+                if is_much || waits == limits::WAITS_SLICE_MAX {
+                    break;
                 }
             }
         }
@@ -203,7 +214,7 @@ impl Machine {
     }
 
     /// Decides who can now be granted where something has changed; `None`: all is settled. At most
-    /// `most` waiters are looked at; the rest is decided when asked again.
+    /// `most` claims of waiters are looked at (one waiter more); the rest is decided when asked again.
     #[must_use]
     pub fn decide_settle(&self, now: Now, most: usize) -> Option<Settling> {
         let mark = self.state.unsettled.front()?;

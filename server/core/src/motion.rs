@@ -115,6 +115,8 @@ pub enum Motion {
         node: u32,
         /// Those below the node; else those at it.
         is_below: bool,
+        /// And then from the first again.
+        again: bool,
     },
     /// A holder is asked to yield; replaces what the same one had asked before.
     YieldRequested {

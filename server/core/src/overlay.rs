@@ -70,7 +70,11 @@ impl Overlay {
             Change::LeaseEnded(ended) => self.lay_end(view, ended),
             Change::LeaseClosed(closed) => {
                 self.lay_end(view, &closed.ended);
-                // Its resources stay closed: they are no more free than before.
+                // Its resources stay closed: they are no more free than before, nor are its bytes.
+                if view.slot_of(closed.granted.token).is_some() {
+                    self.bytes_gone = self.bytes_gone.saturating_sub(closed.granted.bytes());
+                    self.leases_gone = self.leases_gone.saturating_sub(1);
+                }
                 self.closed.insert(closed.granted.token, Arc::clone(&closed.granted));
             }
         }
@@ -143,6 +147,11 @@ impl<'a> View<'a> {
         }
         let remaining_ms = self.state.remaining_ms(slot, self.now);
         Some(Known { granted, remaining_ms, slot: Some(slot) })
+    }
+
+    /// It is an operation of a transaction.
+    pub(crate) fn is_within(self) -> bool {
+        self.overlay.is_some()
     }
 
     /// Some of what the state has may not count.
@@ -311,10 +320,12 @@ impl State {
             let claim = self.lease(*lease).granted.only_claim();
             !only_subtrees || claim.is_some_and(|claim| claim.reach == Reach::Subtree)
         });
-        let crowd = node.crowd().into_iter().flat_map(|crowd| crowd.sharers.iter());
-        let sharers = crowd
-            .filter(move |(_, share)| !only_subtrees || share.reach == Reach::Subtree)
-            .map(|((_, lease), _)| *lease);
+        let crowd = node.crowd();
+        let all = crowd.filter(|_| !only_subtrees);
+        let all = all.into_iter().flat_map(|crowd| crowd.sharers.keys());
+        let deep = crowd.filter(|_| only_subtrees);
+        let deep = deep.into_iter().flat_map(|crowd| crowd.deep.iter());
+        let sharers = all.chain(deep).map(|(_, lease)| *lease);
         sole.into_iter().chain(sharers)
     }
 }

@@ -43,10 +43,12 @@ impl State {
             Motion::SessionForgotten { session, count } => self.forget_session(*session, *count),
             Motion::Forgotten { count } => self.memory.forget(now, *count),
             Motion::Settled => self.unmark(),
-            Motion::SettledInPart { priority, seq, node, is_below } => {
+            Motion::SettledInPart { priority, seq, node, is_below, again } => {
                 let mark = if *is_below { Mark::Below(*node) } else { Mark::At(*node) };
                 let from = QueueKey { descending: Reverse(*priority), seq: *seq };
-                self.mark(mark, from);
+                if self.nodes.contains(*node as usize) {
+                    self.mark_rest(mark, from, *again);
+                }
             }
             Motion::YieldRequested { token, from, reason } => {
                 let number = self.next_seq;
@@ -70,7 +72,8 @@ impl State {
             let at = self.volatile(until);
             self.rearm_lease(slot, at);
         }
-        self.clock_logged = Ms(0);
+        // What it was recovered from may go: it is said again at once.
+        self.clock_logged = None;
         for (_, space) in &mut self.spaces {
             space.totals = Totals::default();
         }
@@ -242,7 +245,7 @@ impl State {
             self.attach_at(*node, key, number, *queued, *class);
         }
         let (first, ..) = places.first().expect("a waiter has a claim");
-        self.mark(Mark::At(*first), QueueKey::FIRST);
+        self.mark(Mark::At(*first));
     }
 
     fn detach_call(&mut self, now: Ms, call: CallId) {

@@ -60,8 +60,8 @@ pub struct State {
     pub(crate) session_ids: Table<u32>,
     pub(crate) session_numbers: BTreeMap<SessionNumber, u32>,
     pub(crate) memory: Memory,
-    /// When durable time was last logged.
-    pub(crate) clock_logged: Ms,
+    /// When durable time was last logged; `None`: not since the start.
+    pub(crate) clock_logged: Option<Ms>,
     // What follows is volatile.
     pub(crate) waiters: Slab<Waiter>,
     pub(crate) waiter_requests: Table<u32>,
@@ -189,7 +189,7 @@ impl State {
             actor_claims: BTreeSet::new(),
             clock_row: None,
             clock_base: DurableMs(0),
-            clock_logged: Ms(0),
+            clock_logged: None,
             durable_timers: 0,
             sessions: Slab::new(),
             session_ids: Table::new(),
@@ -204,7 +204,7 @@ impl State {
             ending: VecDeque::new(),
             unsettled: VecDeque::new(),
             yields: BTreeMap::new(),
-            next_seq: 0,
+            next_seq: 1,
         }
     }
 
@@ -290,8 +290,9 @@ impl State {
 
     /// The session a lease lives with.
     pub(crate) fn session_of(&self, lease: u32) -> Option<u32> {
-        let granted = &self.lease(lease).granted;
-        let number = granted.session.filter(|_| granted.is_bound)?;
+        let (lease, granted) = (self.lease(lease), &self.lease(lease).granted);
+        // A closed one may outlive it.
+        let number = granted.session.filter(|_| granted.is_bound && !lease.is_closed())?;
         Some(self.find_session(number).expect("a session outlives what lives with it"))
     }
 
@@ -336,7 +337,8 @@ impl State {
 
     /// When durable time has to be logged again; `None`: nothing is counted on it.
     pub(crate) fn clock_due(&self) -> Option<Ms> {
-        (self.durable_timers > 0).then(|| self.clock_logged.plus(crate::limits::CLOCK_LOG_MS))
+        let next = |logged: Ms| logged.plus(crate::limits::CLOCK_LOG_MS);
+        (self.durable_timers > 0).then(|| self.clock_logged.map_or(Ms(0), next))
     }
 
     /// What is left of a lease: all of it while its deadline has not begun.

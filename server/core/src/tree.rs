@@ -6,7 +6,7 @@
 
 use alloc::{
     boxed::Box,
-    collections::{BTreeMap, btree_map},
+    collections::{BTreeMap, BTreeSet, btree_map},
     sync::Arc,
 };
 use core::cmp::Reverse;
@@ -68,10 +68,21 @@ pub(crate) struct Below {
 pub(crate) struct Crowd {
     /// By token; all holders, or none when the node's holder is the only one.
     pub(crate) sharers: BTreeMap<(Token, u32), Share>,
+    /// Those of them that reach down.
+    pub(crate) deep: BTreeSet<(Token, u32)>,
     tally: Tally,
     pub(crate) queue: Queue,
-    /// From where its waiters are to be looked at; `None`: it is settled.
-    pub(crate) unsettled: Option<QueueKey>,
+    pub(crate) unsettled: Option<Unsettled>,
+}
+
+/// Waiters that are to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unsettled {
+    /// From which one on.
+    pub(crate) from: QueueKey,
+    /// And then, as more has ended meanwhile, from the first again: what is marked again and again
+    /// is looked at to its end all the same.
+    again: bool,
 }
 
 /// How one of several holders holds.
@@ -131,8 +142,7 @@ pub(crate) struct Queued {
 pub(crate) struct Waiting {
     pub(crate) shared: BTreeMap<(QueueKey, u8), u32>,
     pub(crate) unshared: BTreeMap<(QueueKey, u8), u32>,
-    /// From where they are to be looked at; `None`: they are settled.
-    pub(crate) unsettled: Option<QueueKey>,
+    pub(crate) unsettled: Option<Unsettled>,
 }
 
 /// Place in a queue: higher priority first, then first come, first served.
@@ -272,6 +282,11 @@ impl Queue {
         classes.any(|class| {
             self.attached.range((class, key)..=(class, QueueKey::LAST)).next().is_some()
         })
+    }
+
+    /// An attached waiter asks for the subtree.
+    pub(crate) fn wants_subtree(&self) -> bool {
+        self.has_from(QueueKey::FIRST, true)
     }
 
     /// Some waiter, attached or not, asks for permits.
@@ -624,11 +639,15 @@ impl Crowd {
         let before = self.sharers.insert(key, share);
         assert!(before.is_none(), "a lease holds a node once");
         self.tally.add(share);
+        if share.reach == Reach::Subtree {
+            self.deep.insert(key);
+        }
     }
 
     fn leave(&mut self, key: (Token, u32)) {
         let share = self.sharers.remove(&key).expect("a lease holds its resource");
         self.tally.remove(share);
+        self.deep.remove(&key);
     }
 }
 
@@ -700,49 +719,61 @@ impl State {
     /// What was claimed here, by a holder or a waiter, is so no more: whoever it may have kept
     /// waiting is to be looked at.
     pub(crate) fn mark_freed(&mut self, slot: u32, reach: Reach) {
-        self.mark(Mark::At(slot), QueueKey::FIRST);
+        self.mark(Mark::At(slot));
         if reach == Reach::Subtree {
-            self.mark(Mark::Below(slot), QueueKey::FIRST);
+            self.mark(Mark::Below(slot));
         }
         let mut at = self.node(slot).parent();
         while let Some(above) = at {
             let node = self.node(above);
             let below = node.below();
             // While leases below clash, nobody who wants the subtree can go on.
-            if below.unshared == 0 && node.queue().is_some() {
-                self.mark(Mark::At(above), QueueKey::FIRST);
+            if below.unshared == 0 && node.queue().is_some_and(Queue::wants_subtree) {
+                self.mark(Mark::At(above));
             }
             at = self.node(above).parent();
         }
     }
 
     /// Puts waiters on the list of those to be looked at, if there are any.
-    pub(crate) fn mark(&mut self, mark: Mark, from: QueueKey) {
-        let node = match mark {
-            Mark::At(slot) | Mark::Below(slot) => self.node_mut(slot),
-        };
-        let Some(more) = node.more.as_deref_mut() else { return };
-        let unsettled = match mark {
-            Mark::At(_) => match more.crowd.as_deref_mut() {
-                Some(crowd) if !crowd.queue.attached.is_empty() => &mut crowd.unsettled,
-                Some(_) | None => return,
-            },
-            Mark::Below(_) => match more.waiting.as_deref_mut() {
-                Some(waiting) => &mut waiting.unsettled,
-                None => return,
-            },
-        };
+    pub(crate) fn mark(&mut self, mark: Mark) {
+        if let Mark::At(slot) = mark
+            && self.node(slot).queue().is_none_or(|queue| queue.attached.is_empty())
+        {
+            return;
+        }
+        let Some(unsettled) = self.unsettled_mut(mark) else { return };
         match unsettled {
-            Some(known) => *known = (*known).min(from),
+            Some(known) => known.again |= known.from > QueueKey::FIRST,
             None => {
-                *unsettled = Some(from);
+                *unsettled = Some(Unsettled { from: QueueKey::FIRST, again: false });
                 self.unsettled.push_back(mark);
             }
         }
     }
 
+    /// Those before `from` were looked at, the rest is to be.
+    pub(crate) fn mark_rest(&mut self, mark: Mark, from: QueueKey, again: bool) {
+        let Some(unsettled) = self.unsettled_mut(mark) else { return };
+        // Marked anew by what was just carried out: that looks from the first again.
+        let is_listed = unsettled.is_some();
+        *unsettled = Some(Unsettled { from, again: again || is_listed });
+        if !is_listed {
+            self.unsettled.push_back(mark);
+        }
+    }
+
+    fn unsettled_mut(&mut self, mark: Mark) -> Option<&mut Option<Unsettled>> {
+        let (Mark::At(slot) | Mark::Below(slot)) = mark;
+        let more = self.node_mut(slot).more.as_deref_mut()?;
+        match mark {
+            Mark::At(_) => more.crowd.as_deref_mut().map(|crowd| &mut crowd.unsettled),
+            Mark::Below(_) => more.waiting.as_deref_mut().map(|waiting| &mut waiting.unsettled),
+        }
+    }
+
     /// From where the waiters of a mark are to be looked at; `None`: not at all.
-    pub(crate) fn marked_from(&self, mark: Mark) -> Option<QueueKey> {
+    pub(crate) fn marked(&self, mark: Mark) -> Option<Unsettled> {
         match mark {
             Mark::At(slot) => self.nodes.get(slot as usize)?.crowd()?.unsettled,
             Mark::Below(slot) => self.nodes.get(slot as usize)?.waiting()?.unsettled,
@@ -753,20 +784,18 @@ impl State {
     pub(crate) fn unmark(&mut self) {
         let Some(mark) = self.unsettled.pop_front() else { return };
         let (Mark::At(slot) | Mark::Below(slot)) = mark;
-        let Some(node) = self.nodes.get_mut(slot as usize) else { return };
-        let Some(more) = node.more.as_deref_mut() else { return };
-        match mark {
-            Mark::At(_) => {
-                if let Some(crowd) = more.crowd.as_deref_mut() {
-                    crowd.unsettled = None;
-                }
-            }
-            Mark::Below(_) => {
-                if let Some(waiting) = more.waiting.as_deref_mut() {
-                    waiting.unsettled = None;
-                }
-            }
+        if self.nodes.contains(slot as usize)
+            && let Some(unsettled) = self.unsettled_mut(mark)
+        {
+            *unsettled = None;
         }
+    }
+}
+
+impl Unsettled {
+    /// The pass to its end is one of several.
+    pub(crate) const fn is_again(self) -> bool {
+        self.again
     }
 }
 

@@ -428,6 +428,16 @@ impl Targets {
                 return Err((index, Flaw { description, too_large: true }));
             }
         }
+        let mut segments = 0;
+        for (index, target) in targets.iter().enumerate() {
+            segments += target.resource.as_str().split('/').count();
+            if segments > limits::TARGETS_SEGMENTS_MAX {
+                let maximum = limits::TARGETS_SEGMENTS_MAX;
+                let description =
+                    format!("the names of all targets have at most {maximum} segments");
+                return Err((index, Flaw { description, too_large: true }));
+            }
+        }
         if let Some((index, first)) = touching(&targets) {
             return Err((index, flaw(format!("it touches targets[{first}]: name each part once"))));
         }

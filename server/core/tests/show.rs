@@ -469,9 +469,10 @@ fn motion(motion: &Motion) -> String {
         }
         Motion::Forgotten { count } => format!("forgotten count={count}"),
         Motion::Settled => "settled".into(),
-        Motion::SettledInPart { priority, seq, node, is_below } => format!(
-            "settled-in-part from {priority}/{seq} {} node={node}",
-            if *is_below { "below" } else { "at" }
+        Motion::SettledInPart { priority, seq, node, is_below, again } => format!(
+            "settled-in-part from {priority}/{seq} {} node={node}{}",
+            if *is_below { "below" } else { "at" },
+            if *again { " and again" } else { "" }
         ),
         Motion::YieldRequested { token, from, reason } => {
             format!("yield-requested token={token} from={from} \"{reason}\"")

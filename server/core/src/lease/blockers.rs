@@ -57,8 +57,17 @@ pub(crate) fn blockers(
         }
     }
     if let Some((lease, actor, holder)) = supposed.transferred {
-        for other in state.lease(lease).granted.claims() {
+        is_enough(steps, lease.claims().len());
+        for other in lease.claims() {
             add(claim, other, actor, holder, DeadlockRelation::Holds, &mut found);
+        }
+    }
+    // What earlier operations of the same transaction took or gave on.
+    for known in view.fresh().filter(|known| !is_transferred(supposed, known.granted.token)) {
+        let Some(actor) = known.granted.actor() else { continue };
+        is_enough(steps, known.granted.claims().len());
+        for other in known.granted.claims() {
+            add(claim, other, actor, &known.granted.holder, DeadlockRelation::Holds, &mut found);
         }
     }
     // One that is put in front of others by its priority.
@@ -82,6 +91,10 @@ pub(crate) fn blockers(
 const fn is_enough(steps: &mut usize, more: usize) -> bool {
     *steps += more;
     *steps > limits::DEADLOCK_STEPS_MAX
+}
+
+fn is_transferred(supposed: Supposed<'_>, token: Token) -> bool {
+    supposed.transferred.is_some_and(|(lease, ..)| lease.token == token)
 }
 
 /// Adds an actor if a claim of its is in the way.
@@ -118,10 +131,10 @@ fn holds(
     claim: Claim<'_>,
     found: &mut Vec<Blocker>,
 ) {
-    if supposed.transferred.is_some_and(|(transferred, ..)| transferred == lease) {
+    let Some(known) = supposed.view.known(lease) else { return };
+    if is_transferred(supposed, known.granted.token) {
         return;
     }
-    let Some(known) = supposed.view.known(lease) else { return };
     let Some(actor) = known.granted.actor() else { return };
     let other = known.granted.claims().find(|other| other.resource == name);
     let other = other.expect("what is indexed is claimed");
@@ -241,7 +254,12 @@ fn below(
     }
     let Some(waiting) = node.waiting() else { return };
     for waiters in [&waiting.shared, &waiting.unshared] {
+        let mut last = None;
         for (_, waiter) in waiters.range(..(wait.key, 0)) {
+            // It stands there once for each of its claims, side by side.
+            if last.replace(*waiter) == Some(*waiter) {
+                continue;
+            }
             waits(supposed, *waiter, claim, steps, found);
             if is_enough(steps, 0) {
                 return;

@@ -155,10 +155,11 @@ fn wanted(node: &Node, mode: Mode, used: u64, key: QueueKey) -> u64 {
     let (Mode::Permits(permits), Some(queue)) = (mode, node.queue()) else { return 0 };
     let room = u64::from(permits.limit()).saturating_sub(used);
     let mut wanted = 0;
-    for (_, queued) in queue.before(Class::Permits, key) {
+    for (count, (_, queued)) in queue.before(Class::Permits, key).enumerate() {
         wanted += u64::from(queued.permits);
-        if wanted > room {
-            break;
+        if wanted > room || count == limits::PERMIT_WAITERS_MAX {
+            // So many before it: it is not looked whether they leave any.
+            return wanted.max(room + 1);
         }
     }
     wanted

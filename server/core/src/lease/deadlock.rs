@@ -13,6 +13,7 @@ use alloc::{
 
 use super::blockers::{Blocker, Stake, blockers};
 use crate::{
+    change::LeaseGranted,
     command::AcquireLease,
     limits,
     overlay::View,
@@ -20,6 +21,9 @@ use crate::{
     tree::QueueKey,
     types::{Actor, Claim, Holder, Mode, Targets},
 };
+
+/// Leases of an actor, or its descendants, that are looked at before a search.
+const PRELUDE_MAX: usize = 256;
 
 /// What is supposed to be the case.
 #[derive(Clone, Copy)]
@@ -29,7 +33,7 @@ pub(crate) enum Hypothesis<'a> {
     /// This detached waiter is attached.
     Attached(u32),
     /// This lease is this actor's, and this holder's.
-    Transferred(u32, &'a Actor, &'a Holder),
+    Transferred(&'a LeaseGranted, &'a Actor, &'a Holder),
 }
 
 /// One wait: of a waiter, or the one supposed.
@@ -48,7 +52,7 @@ pub(crate) struct Wait<'a> {
 pub(crate) struct Supposed<'a> {
     pub(crate) view: View<'a>,
     pub(crate) wait: Option<Wait<'a>>,
-    pub(crate) transferred: Option<(u32, &'a Actor, &'a Holder)>,
+    pub(crate) transferred: Option<(&'a LeaseGranted, &'a Actor, &'a Holder)>,
 }
 
 /// Refuses the grant of a free resource that would close a cycle: by its priority it may come
@@ -59,8 +63,12 @@ pub(crate) fn check_grant(view: View<'_>, acquire: &AcquireLease) -> Result<(), 
     let (from, to) = actor.descendants();
     let own = view.state.actors.get(&(space, actor.clone()));
     let own = own.is_some_and(|acting| !acting.waiters.is_empty());
-    let mut below = view.state.actors.range((space, from)..(space, to));
-    if own || below.any(|(_, acting)| !acting.waiters.is_empty()) {
+    let below = view.state.actors.range((space, from)..(space, to)).enumerate();
+    let mut below = below.take(PRELUDE_MAX + 1);
+    if own
+        || view.is_within()
+        || below.any(|(count, (_, acting))| count == PRELUDE_MAX || !acting.waiters.is_empty())
+    {
         check(view, &Hypothesis::Newcomer(acquire))?;
     }
     Ok(())
@@ -105,6 +113,9 @@ fn wait_of(acquire: &AcquireLease, key: QueueKey, is_supposed: bool) -> Option<W
 fn may_close(supposed: Supposed<'_>, start: &Actor) -> bool {
     let Some(wait) = supposed.wait else { return true };
     let view = supposed.view;
+    if view.is_within() {
+        return true;
+    }
     let Some(space) = view.space else { return false };
     let is_in_front = wait.targets.claims().any(|claim| has_behind(view, claim, wait.key));
     is_in_front
@@ -112,6 +123,8 @@ fn may_close(supposed: Supposed<'_>, start: &Actor) -> bool {
             let Some(acting) = view.state.actors.get(&(space, actor)) else { return false };
             let others = acting.waiters.iter();
             others.copied().any(|waiter| view.state.waiter(waiter).is_attached())
+                // Of many it is not asked: the search itself counts its steps.
+                || acting.leases.len() > PRELUDE_MAX
                 || acting.leases.iter().any(|(_, lease)| is_wanted(view, *lease, wait))
         })
 }
@@ -157,6 +170,7 @@ impl<'a> Supposed<'a> {
             Some(space) => {
                 let (from, to) = actor.descendants();
                 let range = state.actors.range((space, from)..(space, to));
+                let range = range.take(limits::DEADLOCK_STEPS_MAX);
                 let waiting = range.filter(|(_, acting)| !acting.waiters.is_empty());
                 waiting.map(|((_, actor), _)| actor.clone()).collect()
             }
@@ -290,8 +304,7 @@ impl<'a> Search<'a> {
     /// Finds all that finish: those that need nobody, then whoever needs only those, and so on.
     fn reduce(&mut self) {
         let mut counts: Vec<Count> = self.actors.iter().map(Count::of).collect();
-        let mut dependents: Vec<Vec<(usize, Option<(usize, u64)>)>> =
-            self.actors.iter().map(|_| Vec::new()).collect();
+        let mut dependents: Vec<Vec<Dependent>> = self.actors.iter().map(|_| Vec::new()).collect();
         for (place, known) in self.actors.iter().enumerate() {
             let needs = known.needs.iter().map(|(on, _)| (*on, None));
             let pools = known.pools.iter().enumerate();
@@ -395,6 +408,9 @@ impl<'a> Search<'a> {
         way.iter().rev().filter_map(step).collect()
     }
 }
+
+/// One that depends on an actor, and with how many permits of which of its pools, if not with all.
+type Dependent = (usize, Option<(usize, u64)>);
 
 /// What one actor still needs.
 struct Count {

@@ -45,10 +45,11 @@ pub(crate) fn held(view: View<'_>, targets: &Targets, key: QueueKey, waited_ms: 
     }
     let many = u32::try_from(told.dead).unwrap_or(u32::MAX);
     let clashes = u32::try_from(found.clashes).unwrap_or(u32::MAX).saturating_sub(many);
-    let holder_count = match claim.mode {
-        Mode::Permits(_) if found.clashes == 0 => told.seen,
-        Mode::Permits(_) | Mode::Exclusive | Mode::Shared => clashes.max(told.seen),
-    };
+    // Those that are in the way without clashing are on the node itself.
+    let here = view.node(claim.resource).map_or(0, |node| node.holder_count());
+    let here = u32::try_from(here).unwrap_or(u32::MAX).saturating_sub(many);
+    let are_permits = matches!(claim.mode, Mode::Permits(_)) && found.clashes == 0;
+    let holder_count = if are_permits || told.is_any { here } else { clashes }.max(told.seen);
     Held {
         resource: claim.resource.clone(),
         holders: told.holders,
@@ -119,9 +120,11 @@ impl<'a> Told<'a> {
         self.holders = sorted;
     }
 
+    /// The oldest that clash, as many as are told; the others are counted elsewhere.
     fn look_at(&mut self, slot: u32, only_subtrees: bool) {
+        let enough = self.holders.len() + limits::HOLDERS_TOLD_MAX;
         for lease in self.view.state.holders_at(slot, only_subtrees) {
-            if self.steps == 0 {
+            if self.steps == 0 || self.holders.len() == enough {
                 return;
             }
             self.steps -= 1;

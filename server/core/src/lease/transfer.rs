@@ -52,11 +52,10 @@ pub(crate) fn decide_within(
 ) -> Result<(Reply, Effect), Refusal> {
     let known = end::find_own(view, transfer.lease)?;
     let old = known.granted;
-    if let Some(slot) = known.slot
-        && let Some(actor) = &transfer.to_actor
+    if let Some(actor) = &transfer.to_actor
         && old.actor() != Some(actor)
     {
-        deadlock::check(view, &Hypothesis::Transferred(slot, actor, &transfer.to))?;
+        deadlock::check(view, &Hypothesis::Transferred(old, actor, &transfer.to))?;
     }
     let terms = old.terms().cloned().unwrap_or_default();
     let terms = Terms { actor: transfer.to_actor.clone(), ..terms };

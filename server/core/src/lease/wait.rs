@@ -13,7 +13,7 @@ use crate::{
     limits,
     motion::Motion,
     overlay::View,
-    refusal::{Refusal, SessionEnd},
+    refusal::{Held, Refusal, SessionEnd},
     reply::{Grant, Reply},
     state::State,
     tree::{Class, Mark, QueueKey},
@@ -22,7 +22,7 @@ use crate::{
 
 /// One slice of looking at waiters.
 pub(crate) struct Slice {
-    /// How many more may be looked at.
+    /// How many more claims may be looked at.
     left: usize,
     /// How many were.
     pub(crate) examined: usize,
@@ -44,13 +44,14 @@ impl Slice {
         Self { left: most, examined: 0 }
     }
 
-    /// There is room for one more: of time, and of bytes in the log.
-    fn take(&mut self, draft: &Draft) -> bool {
+    /// There is room for one more waiter: of time, and of bytes in the log.
+    fn take(&mut self, state: &State, waiter: u32, draft: &Draft) -> bool {
         if self.left == 0 || draft.weight() > limits::SETTLE_BYTES_MAX / 2 {
             return false;
         }
-        self.left -= 1;
-        self.examined += 1;
+        let claims = state.waiter(waiter).nodes.len();
+        self.left = self.left.saturating_sub(claims);
+        self.examined += claims;
         true
     }
 }
@@ -58,18 +59,22 @@ impl Slice {
 /// Grants where a mark stands whatever its attached waiters can now hold, in their order; what is
 /// too much for one slice is marked again.
 pub(crate) fn settle(state: &State, now: Ms, mark: Mark, slice: &mut Slice, draft: &mut Draft) {
-    let Some(from) = state.marked_from(mark) else { return };
+    let Some(marked) = state.marked(mark) else { return };
+    let from = marked.from;
     let further = match mark {
         Mark::At(slot) => settle_at(state, now, slot, from, slice, draft),
         Mark::Below(slot) => settle_below(state, now, slot, from, slice, draft),
     };
-    if let Some(key) = further {
+    // To the end, and then from the first, if more has ended meanwhile.
+    let rest = further.map(|key| (key, marked.is_again()));
+    let rest = rest.or_else(|| marked.is_again().then_some((QueueKey::FIRST, false)));
+    if let Some((key, again)) = rest {
         let (node, is_below) = match mark {
             Mark::At(node) => (node, false),
             Mark::Below(node) => (node, true),
         };
         let (priority, seq) = (key.descending.0, key.seq);
-        draft.motion(Motion::SettledInPart { priority, seq, node, is_below });
+        draft.motion(Motion::SettledInPart { priority, seq, node, is_below, again });
     }
 }
 
@@ -90,7 +95,7 @@ fn settle_at(
         let heads = heads
             .filter_map(|class| queue.attached.range((class, at)..=(class, QueueKey::LAST)).next());
         let ((class, key), queued) = heads.min_by_key(|((_, key), _)| *key)?;
-        if !slice.take(draft) {
+        if !slice.take(state, queued.waiter, draft) {
             return Some(*key);
         }
         let seen = look_at(state, now, queued.waiter, draft);
@@ -115,7 +120,7 @@ fn settle_below(
         let heads = heads.filter_map(|waiters| waiters.range((at, 0)..).next());
         // One that has several claims here is looked at once.
         let ((key, _), waiter) = heads.min_by_key(|((key, _), _)| *key)?;
-        if !slice.take(draft) {
+        if !slice.take(state, *waiter, draft) {
             return Some(*key);
         }
         look_at(state, now, *waiter, draft);
@@ -252,9 +257,14 @@ pub(crate) fn bound_calls(state: &State, now: Ms, slot: u32, draft: &mut Draft) 
 
 /// Ends the waits of a waiter's calls that are due.
 pub(crate) fn end_waits(state: &State, now: Ms, slot: u32, draft: &mut Draft) {
+    // One that may have its lease, and was not looked at yet, gets it.
+    if look_at(state, now, slot, draft) == Seen::Gone {
+        return;
+    }
     let waiter = state.waiter(slot);
+    let held = held_of(state, now, slot, 0);
     for attached in waiter.calls.iter().filter(|attached| attached.until <= now) {
-        let held = Box::new(held_of(state, now, slot, now.since(attached.since)));
+        let held = Box::new(Held { waited_ms: now.since(attached.since), ..held.clone() });
         let refusal = match waiter.mark {
             Some(_) => Refusal::StillWaiting(held),
             None => Refusal::Held(held),

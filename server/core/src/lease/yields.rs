@@ -92,6 +92,13 @@ pub(crate) fn request(
             check_cap(Cap::Yields, used, 1, most)?;
         }
     }
+    let kept: usize = view.state.yields.values().map(|yields| yields.requests.len()).sum();
+    let is_new = |known: &&Known<'_>| {
+        let yields = view.state.yields.get(&known.granted.token);
+        yields.is_none_or(|yields| yields.of(&asked.from).is_none())
+    };
+    let more = holders.iter().filter(is_new).count();
+    check_cap(Cap::Yields, kept as u64, more as u64, limits::YIELDS_ALL_MAX as u64)?;
     // Numbers are given when the motions are carried out, in this order.
     let mut number = view.state.next_seq;
     let mut statuses = Vec::with_capacity(holders.len());

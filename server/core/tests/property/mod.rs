@@ -24,7 +24,7 @@ use proptest::{
 
 use self::{
     pair::Pair,
-    steps::{Step, step},
+    steps::{Step, crowded_step, step},
     tally::Tally,
 };
 
@@ -37,12 +37,7 @@ const THREADS: u64 = 2;
 #[test]
 fn the_machine_does_what_the_model_says() {
     let histories = number("PROPTEST_CASES", 10_000);
-    let tally = play_all(histories, |steps| {
-        let mut pair = Pair::new();
-        steps.iter().for_each(|step| pair.play(step));
-        pair.check_rows();
-        pair.tally
-    });
+    let tally = play_all(histories, history, with_model);
     tally.show();
     if histories >= FULL_RUN {
         tally.check();
@@ -50,8 +45,14 @@ fn the_machine_does_what_the_model_says() {
 }
 
 #[test]
+fn who_can_never_be_served_in_a_crowd_is_refused() {
+    // Each is as much work as twenty others.
+    play_all(number("PROPTEST_CASES", 10_000).div_ceil(20), crowd, with_model).show();
+}
+
+#[test]
 fn nothing_is_wrong_while_much_is_left_for_later() {
-    play_all(number("PROPTEST_CASES", 10_000) / 2, |steps| {
+    play_all(number("PROPTEST_CASES", 10_000) / 2, history, |steps| {
         let mut pair = Pair::lazy(steps.len() % 3);
         steps.iter().for_each(|step| pair.play(step));
         pair.finish();
@@ -59,36 +60,44 @@ fn nothing_is_wrong_while_much_is_left_for_later() {
     });
 }
 
+fn with_model(steps: &[Step]) -> Tally {
+    let mut pair = Pair::new();
+    steps.iter().for_each(|step| pair.play(step));
+    pair.check_rows();
+    pair.tally
+}
+
+/// Draws a history by a seed.
+type Draw = fn(u64) -> Vec<Step>;
 /// Plays a history.
 type Play = fn(&[Step]) -> Tally;
 
 /// Plays histories from `SEED` on; what they met.
-fn play_all(histories: u64, how: Play) -> Tally {
+fn play_all(histories: u64, what: Draw, how: Play) -> Tally {
     let first = number("SEED", 1);
     let each = thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS)
             .map(|at| {
                 let seeds = (first..first + histories).filter(move |seed| seed % THREADS == at);
-                scope.spawn(move || play_some(seeds, how))
+                scope.spawn(move || play_some(seeds, what, how))
             })
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
-    let mut tally = Tally::default();
-    for one in each {
-        match one {
-            Ok(met) => tally.merge(&met),
-            Err(seed) => fail(seed, how),
-        }
+    let failed: Vec<u64> = each.iter().filter_map(|one| one.as_ref().err().copied()).collect();
+    if let [seed, ..] = failed[..] {
+        fail(seed, &failed, what, how);
     }
+    let mut tally = Tally::default();
+    each.iter().flatten().for_each(|met| tally.merge(met));
     tally
 }
 
 /// What the histories met, or the seed of one that failed.
-fn play_some(seeds: impl Iterator<Item = u64>, how: Play) -> Result<Tally, u64> {
+fn play_some(seeds: impl Iterator<Item = u64>, what: Draw, how: Play) -> Result<Tally, u64> {
     let mut tally = Tally::default();
     for seed in seeds {
-        match play(&history(seed), how) {
+        match play(&what(seed), how) {
             Ok(met) => tally.merge(&met),
             Err(_) => return Err(seed),
         }
@@ -97,11 +106,19 @@ fn play_some(seeds: impl Iterator<Item = u64>, how: Play) -> Result<Tally, u64> 
 }
 
 fn history(seed: u64) -> Vec<Step> {
+    draw(seed, &prop::collection::vec(step(), 1..STEPS_MAX))
+}
+
+fn crowd(seed: u64) -> Vec<Step> {
+    draw(seed, &prop::collection::vec(crowded_step(), 1..STEPS_MAX))
+}
+
+fn draw(seed: u64, strategy: &impl Strategy<Value = Vec<Step>>) -> Vec<Step> {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_be_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
-    prop::collection::vec(step(), 1..STEPS_MAX).new_tree(&mut runner).unwrap().current()
+    strategy.new_tree(&mut runner).unwrap().current()
 }
 
 /// What it met, or why it failed.
@@ -113,9 +130,9 @@ fn play(steps: &[Step], how: Play) -> Result<Tally, String> {
     })
 }
 
-/// Leaves out steps as long as it still fails, and says what is left.
-fn fail(seed: u64, how: Play) -> ! {
-    let mut steps = history(seed);
+/// Leaves out steps as long as it still fails, and says what is left, and which seeds failed.
+fn fail(seed: u64, failed: &[u64], what: Draw, how: Play) -> ! {
+    let mut steps = what(seed);
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
     let mut size = steps.len().div_ceil(2);
@@ -140,7 +157,7 @@ fn fail(seed: u64, how: Play) -> ! {
     let lines: Vec<String> = steps.iter().map(|step| format!("  {step:?}")).collect();
     panic!(
         "{reason}\nafter\n{}\nplay it again: SEED={seed} PROPTEST_CASES=1 \
-         cargo test -p singletrack-core property",
+         cargo test -p singletrack-core property (failed: {failed:?})",
         lines.join("\n")
     );
 }

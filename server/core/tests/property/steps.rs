@@ -131,7 +131,10 @@ pub(super) enum WantedMode {
 }
 
 pub(super) const NAMES: [&str; 7] = ["a", "a/b", "a/b/c", "a/d", "e", "e/f", "ab"];
-pub(super) const ACTORS: [&str; 9] = ["p", "p/1", "p/1/x", "p/2", "q", "q/1", "r", "s", "t"];
+pub(super) const ACTORS: [&str; 16] =
+    ["p", "p/1", "p/1/x", "p/2", "q", "q/1", "r", "s", "t", "u", "v", "w", "x", "x/1", "y", "z"];
+/// So many of them act where there is no crowd.
+const FEW_ACTORS: u8 = 9;
 
 fn place() -> impl Strategy<Value = Place> {
     (
@@ -155,8 +158,12 @@ fn name() -> impl Strategy<Value = u8> {
 }
 
 fn actor() -> impl Strategy<Value = Option<u8>> {
-    let some = (0..u8::try_from(ACTORS.len()).unwrap()).prop_map(Some);
-    prop_oneof![1 => Just(None), 3 => some]
+    prop_oneof![1 => Just(None), 3 => (0..FEW_ACTORS).prop_map(Some)]
+}
+
+fn any_actor() -> impl Strategy<Value = Option<u8>> {
+    let all = u8::try_from(ACTORS.len()).unwrap();
+    prop_oneof![1 => Just(None), 7 => (0..all).prop_map(Some)]
 }
 
 fn wanted() -> impl Strategy<Value = Wanted> {
@@ -268,6 +275,40 @@ fn transact() -> impl Strategy<Value = Step> {
     let operation = prop_oneof![3 => acquire(), 3 => release(), 1 => force(), 1 => transfer()];
     (place(), prop::collection::vec(operation, 1..4))
         .prop_map(|(at, operations)| Step::Transact { at, operations })
+}
+
+/// Of a history in which time stands still and nearly all wait, each for one or two things.
+pub(super) fn crowded_step() -> impl Strategy<Value = Step> {
+    let targets = prop_oneof![
+        3 => prop::collection::vec(wanted(), 1),
+        1 => prop::collection::vec(wanted(), 2),
+    ];
+    let priority = prop_oneof![5 => Just(0), 1 => -1..=1_i32];
+    let acquire = (targets, any_actor(), priority).prop_map(|(targets, actor, priority)| {
+        let at = Place { namespace: 0, has_id: true, stolen: None, age_ms: 0, fence: None };
+        Step::Acquire(Box::new(Acquire {
+            at,
+            targets,
+            actor,
+            ttl_s: 8,
+            session: None,
+            wait_ms: 9_000,
+            keep_ms: 4_000,
+            priority,
+            max_hold_s: None,
+            delay_ms: 0,
+            labels: 0,
+        }))
+    });
+    prop_oneof![
+        24 => acquire,
+        3 => release(),
+        1 => transfer(),
+        1 => transact(),
+        3 => (any::<u8>(), Just(9_000), Just(4_000))
+            .prop_map(|(which, wait_ms, keep_ms)| Step::Again { which, wait_ms, keep_ms }),
+        3 => any::<u8>().prop_map(|call| Step::Drop { call }),
+    ]
 }
 
 pub(super) fn step() -> impl Strategy<Value = Step> {
