@@ -211,6 +211,12 @@ impl Track {
         Some(until.clamp(least, limits::TICK_MS_MAX))
     }
 
+    /// True while an entry is on its way to the disk.
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
+        !self.outstanding.is_empty()
+    }
+
     /// True when nothing is decided that is not durable, and nobody waits for an answer that
     /// is.
     #[must_use]
