@@ -31,6 +31,9 @@ pub const OUTSTANDING_MAX: usize = committer::OUTSTANDING_MAX;
 pub const BATCH_COMMANDS_MAX: usize = 512;
 /// Bytes of one batch.
 pub const BATCH_BYTES_MAX: usize = committer::WRITE_BYTES_MAX;
+/// Bytes that gather behind the entry that is synced, before nothing more is handed over. Far more than
+/// calls make of it; slices of expiries would otherwise pile up before whoever comes next.
+const GATHERING_BYTES_MAX: usize = 256 << 10;
 /// Grants decided at once; more follow while there is room.
 const SETTLE_MAX: usize = 64;
 /// Bytes that so many grants may weigh.
@@ -190,7 +193,7 @@ impl Track {
     fn may_hand_over(&self, through: Revision) -> bool {
         let left = self.outstanding.iter().filter(|(last, _)| *last > through);
         let gathering: usize = left.clone().skip(1).map(|(_, bytes)| bytes).sum();
-        left.count() < OUTSTANDING_MAX && gathering < BATCH_BYTES_MAX
+        left.count() < OUTSTANDING_MAX && gathering < GATHERING_BYTES_MAX
     }
 
     /// Milliseconds until a step has something to do by itself; `None`: only input can bring
