@@ -48,7 +48,9 @@ pub(super) async fn leases_due(
     }
     let beside = Beside::start(&server).await?;
     sleep_until(due + WATCHED).await;
-    let rows = beside.end("leases due", due - QUIET / 2, due, leases, round).await?;
+    let mut rows = beside.end("leases due", due - QUIET / 2, due, leases, round).await?;
+    // What was promised of leases that run out is that nobody's renewal is late.
+    rows.iter_mut().filter(|row| !row.what.starts_with("renewals")).for_each(Row::unjudged);
     only_the_renewed_are_left(&server).await?;
     server.end().await?;
     Ok(rows)

@@ -141,6 +141,12 @@ impl Row {
         Self { scene: "waiters", what, round, latencies, refused: 0, bar, met }
     }
 
+    /// It is shown, and nothing was promised of it.
+    fn unjudged(&mut self) {
+        self.bar.clear();
+        self.met = true;
+    }
+
     fn cells(&self) -> [String; 9] {
         let ms = |share| format!("{:.2}", percentile(&self.latencies, share).as_secs_f64() * 1e3);
         let judged = match (self.bar.is_empty(), self.met) {
