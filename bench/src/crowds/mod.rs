@@ -27,7 +27,7 @@ pub(crate) struct Args {
     /// How often each scene is played
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Waiters on one lease
+    /// Waiters on one lease, or below one subtree
     #[arg(long, default_value_t = 10_000)]
     waiters: usize,
     /// Leases that end at once
@@ -81,6 +81,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Error> {
         rows.push(Row::hand_over(round, args.waiters, many, bar, ratio <= HAND_OVER_RATIO_MAX));
         rows.extend(endings::leases_due(&ours, &folder, args.leases, round).await?);
         rows.extend(endings::session_closed(&ours, &folder, args.leases, round).await?);
+        rows.extend(endings::subtree_released(&ours, &folder, args.waiters, round).await?);
         for row in rows.iter().filter(|row| row.round == round) {
             report::say(&row.to_line());
         }
