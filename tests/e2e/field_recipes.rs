@@ -16,7 +16,10 @@ use singletrack::{
 use tokio::task::JoinSet;
 
 use crate::{
-    field::{BOTH, LONG, SECOND, client, frail, give_back, held, park, parked, reason, take},
+    field::{
+        BOTH, LONG, SECOND, client, frail, give_back, give_back_again, held, park, parked, reason,
+        take,
+    },
     rig::{Rig, soon},
     road::Road,
 };
@@ -221,7 +224,7 @@ async fn a_permit_that_is_given_back_goes_to_one_of_those_who_wait() {
         give_back(&ada, &held_by[0]).await;
         parked(first).await;
         // Given back twice is given back once.
-        give_back(&ada, &held_by[0]).await;
+        give_back_again(&ada, transport, &held_by[0]).await;
         let shown = rig.client().get("pool").await.unwrap();
         assert_eq!((shown.holder_count, shown.waiter_count), (3, 1));
         assert!(!second.is_finished());
