@@ -22,6 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .bytes(".")
         .btree_map(".")
+        // By far the largest of all replies, and the rarest: the others are moved about without it.
+        .boxed(".singletrack.v1.OperationReply.reply.refusal")
         .codec_path("crate::WireCodec")
         .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())

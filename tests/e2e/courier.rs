@@ -251,8 +251,8 @@ struct Carried {
     streams: Streams,
     to_server: mpsc::Sender<v1::ExchangeRequest>,
     to_client: mpsc::Sender<Result<v1::ExchangeResponse, Status>>,
-    up: usize,
-    down: usize,
+    frames_up: usize,
+    frames_down: usize,
     session: String,
     /// Operations that were not answered yet.
     asked: HashMap<u64, v1::Operation>,
@@ -283,8 +283,8 @@ impl Courier {
             streams,
             to_server,
             to_client,
-            up: 0,
-            down: 0,
+            frames_up: 0,
+            frames_down: 0,
             session: String::new(),
             asked: HashMap::new(),
             late: Vec::new(),
@@ -293,11 +293,11 @@ impl Courier {
             loop {
                 let went = tokio::select! {
                     frame = from_client.message() => match frame {
-                        Ok(Some(frame)) => carried.carry_in(frame).await,
+                        Ok(Some(frame)) => carried.up(frame).await,
                         Ok(None) | Err(_) => return,
                     },
                     frame = from_server.message() => match frame {
-                        Ok(Some(frame)) => carried.carry_out(frame).await,
+                        Ok(Some(frame)) => carried.down(frame).await,
                         Ok(None) => return,
                         Err(status) => {
                             let _gone = carried.to_client.send(Err(status)).await;
@@ -322,9 +322,9 @@ impl Carried {
         if self.streams == here || welcomed { Err(Cut) } else { Ok(()) }
     }
 
-    async fn carry_in(&mut self, mut frame: v1::ExchangeRequest) -> Result<(), Cut> {
-        let number = self.up;
-        self.up += 1;
+    async fn up(&mut self, mut frame: v1::ExchangeRequest) -> Result<(), Cut> {
+        let number = self.frames_up;
+        self.frames_up += 1;
         self.cut_at(true, number, false)?;
         let fate = self.courier.fate(&[Fate::Lost, Fate::Unheard]);
         if fate == Fate::Lost {
@@ -339,9 +339,9 @@ impl Carried {
         if fate == Fate::Unheard { Err(Cut) } else { Ok(()) }
     }
 
-    async fn carry_out(&mut self, frame: v1::ExchangeResponse) -> Result<(), Cut> {
-        let number = self.down;
-        self.down += 1;
+    async fn down(&mut self, frame: v1::ExchangeResponse) -> Result<(), Cut> {
+        let number = self.frames_down;
+        self.frames_down += 1;
         self.cut_at(false, number, false)?;
         if let Some(welcome) = &frame.welcome {
             self.session.clone_from(&welcome.session_id);

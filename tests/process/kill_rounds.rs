@@ -199,18 +199,19 @@ impl Worker {
         let count = u32::try_from(self.random.within(1..u64::from(limit))).unwrap();
         let pool = Claim { kind: Kind::Permits { count, limit }, ..Claim::exclusive("pool") };
         match self.random.within(0..100) {
-            0..20 => vec![Claim::exclusive(format!("own/{}", self.name))],
-            20..35 => vec![pool],
-            35..40 => vec![Claim { subtree: true, ..Claim::exclusive("hot") }],
-            40..45 => vec![Claim { subtree: true, ..Claim::shared("hot") }],
-            45..60 => vec![one, pool, Claim::shared("notes")],
+            // Nobody else's: so that there are always answers on their way.
+            0..55 => vec![Claim::exclusive(format!("own/{}", self.name))],
+            55..65 => vec![pool],
+            65..68 => vec![Claim { subtree: true, ..Claim::exclusive("hot") }],
+            68..72 => vec![Claim { subtree: true, ..Claim::shared("hot") }],
+            72..82 => vec![one, pool, Claim::shared("notes")],
             _ => vec![one],
         }
     }
 
     async fn acquire_claims(&mut self, claims: Vec<Claim>) -> Option<Held> {
         let call = new_request_id().unwrap();
-        let wait = if self.random.percent(60) { self.random.within(1..400) } else { 0 };
+        let wait = if self.random.percent(60) { self.random.within(1..200) } else { 0 };
         let priority = i32::try_from(self.random.within(0..3)).unwrap() - 1;
         let mut wish = Acquire::on(claims.iter().map(target), &self.name)
             .ttl(TTL)

@@ -111,8 +111,11 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // Nobody is left to be told.
-        let _restored = ratatui::try_restore();
+        // A panic has given it back already; twice would move the cursor into what it told.
+        if !std::thread::panicking() {
+            // Nobody is left to be told.
+            let _restored = ratatui::try_restore();
+        }
     }
 }
 

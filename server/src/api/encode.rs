@@ -22,7 +22,7 @@ use crate::api::{decode, refuse};
 const LEASES_BYTES_MAX: usize = 3 << 19;
 /// Bytes of what stands in the way of one waiter of a list, so that the largest page fits into a
 /// message.
-const BLOCKED_BY_BYTES_MAX: usize = 950;
+const BLOCKED_BY_BYTES_MAX: usize = 900;
 
 /// The reply to an operation of a stream; `None`: it answers none.
 pub(crate) fn operation(reply: &Reply) -> Option<v1::operation_reply::Reply> {

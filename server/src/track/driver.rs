@@ -14,7 +14,7 @@ use singletrack_core::{
 
 use super::{
     CallError, Handle, TrackConfig,
-    handle::{Intake, Shared},
+    handle::{Intake, LOT, Shared},
     lanes::Owed,
     line::OfLine,
     meters::TrackMeters,
@@ -235,6 +235,7 @@ impl Driver {
             let idle = self.steps.idle_ms().map_or(HEARTBEAT, Duration::from_millis);
             let most = if intake.closing { Duration::from_millis(1) } else { idle };
             if !most.is_zero() {
+                intake.gathers = self.steps.is_writing();
                 intake = shared.wait(intake, most.min(HEARTBEAT));
             }
         }
@@ -280,6 +281,11 @@ impl Driver {
         self.renewals_owed.note(taken.len(), intake.renewals.len())
     }
 
+    /// Calls that are worth a step.
+    fn lot(&self) -> usize {
+        if self.steps.is_writing() { LOT } else { 1 }
+    }
+
     fn has_work(&self, intake: &Intake) -> bool {
         intake.failed
             || intake.durable.is_some()
@@ -287,7 +293,7 @@ impl Driver {
             || intake.renewals.len() > 0
             || !intake.gone.is_empty()
             || !intake.unclaimed.is_empty()
-            || (intake.commands.len() > 0 && self.steps.has_room_after(intake.durable))
+            || (intake.commands.len() >= self.lot() && self.steps.has_room_after(intake.durable))
     }
 }
 

@@ -55,7 +55,13 @@ pub(super) struct Intake {
     pub(super) releasable: Option<Revision>,
     pub(super) failed: bool,
     pub(super) closing: bool,
+    /// An entry is being written: what comes meanwhile is looked at in lots.
+    pub(super) gathers: bool,
 }
+
+/// Calls that are worth waking the track for while an entry is being written. Fewer are decided when
+/// that is done: they could not be written before.
+pub(super) const LOT: usize = 32;
 
 /// A call that waits for its answer. It stays until it is answered or will never be, even
 /// when whoever asked is gone: a grant that is on its way must not get lost.
@@ -143,6 +149,7 @@ impl Shared {
                 releasable: None,
                 failed: false,
                 closing: false,
+                gathers: false,
             }),
             arrived: Condvar::new(),
             callers: DashMap::new(),
@@ -186,22 +193,28 @@ impl Shared {
             fences: question.fences,
             command: question.command,
         };
-        if let Err(refused) = self.push(request) {
-            self.callers.remove(&call);
-            return Err(refused);
+        match self.push(request) {
+            Ok(true) => self.wake(),
+            Ok(false) => {}
+            Err(refused) => {
+                self.callers.remove(&call);
+                return Err(refused);
+            }
         }
-        self.wake();
         Ok(Attached { shared: Arc::clone(self), call, answer, returns, answered: false })
     }
 
-    fn push(&self, request: Request) -> Result<(), CallError> {
-        self.intake().push(request)
+    /// True if that is worth waking the track for.
+    fn push(&self, request: Request) -> Result<bool, CallError> {
+        let mut intake = self.intake();
+        intake.push(request)?;
+        Ok(intake.is_work())
     }
 
     /// Hands over the calls of a line, in this order; those that can't be taken.
     pub(super) fn push_all(&self, requests: Vec<Request>) -> Vec<(CallId, CallError)> {
         let mut refused = Vec::new();
-        {
+        let is_work = {
             let mut intake = self.intake();
             for request in requests {
                 let call = request.call;
@@ -209,8 +222,11 @@ impl Shared {
                     refused.push((call, error));
                 }
             }
+            intake.is_work()
+        };
+        if is_work {
+            self.wake();
         }
-        self.wake();
         refused
     }
 
@@ -296,6 +312,12 @@ impl Shared {
 // === impl Intake ===
 
 impl Intake {
+    /// Calls or renewals have come that are not to wait.
+    pub(super) fn is_work(&self) -> bool {
+        let least = if self.gathers { LOT } else { 1 };
+        self.renewals.len() > 0 || self.commands.len() >= least
+    }
+
     fn push(&mut self, request: Request) -> Result<(), CallError> {
         if self.closing || self.failed {
             return Err(CallError::ShuttingDown);

@@ -10,6 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use foldhash::fast::RandomState;
 use singletrack_core::{
     command::{Command, Origin, Request},
     decision::NOBODY,
@@ -33,7 +34,7 @@ pub struct Line {
     number: u32,
     sink: Arc<Sink>,
     /// Calls under way, and what the stream knows them by.
-    tags: HashMap<u32, u64>,
+    tags: HashMap<u32, u64, RandomState>,
     next: u32,
 }
 
@@ -115,7 +116,7 @@ impl Line {
     pub(super) fn open(shared: &Arc<Shared>) -> Self {
         let sink = Arc::new(Sink::default());
         let number = shared.register_line(&sink, LINES);
-        Self { shared: Arc::clone(shared), number, sink, tags: HashMap::new(), next: 1 }
+        Self { shared: Arc::clone(shared), number, sink, tags: HashMap::default(), next: 1 }
     }
 
     const fn id(&self, call: u32) -> CallId {

@@ -31,6 +31,9 @@ pub const OUTSTANDING_MAX: usize = committer::OUTSTANDING_MAX;
 pub const BATCH_COMMANDS_MAX: usize = 512;
 /// Bytes of one batch.
 pub const BATCH_BYTES_MAX: usize = committer::WRITE_BYTES_MAX;
+/// Bytes that gather behind the entry that is synced, before nothing more is handed over. Far more than
+/// calls make of it; slices of expiries would otherwise pile up before whoever comes next.
+const GATHERING_BYTES_MAX: usize = 256 << 10;
 /// Waiters looked at in one slice; more follow while there is room.
 const SETTLE_MAX: usize = 64;
 /// Bytes that the grants of one slice may weigh.
@@ -212,7 +215,7 @@ impl Track {
     fn may_hand_over(&self, through: Revision) -> bool {
         let left = self.outstanding.iter().filter(|(last, _)| *last > through);
         let gathering: usize = left.clone().skip(1).map(|(_, bytes)| bytes).sum();
-        left.count() < OUTSTANDING_MAX && gathering < BATCH_BYTES_MAX
+        left.count() < OUTSTANDING_MAX && gathering < GATHERING_BYTES_MAX
     }
 
     /// Milliseconds until a step has something to do by itself; `None`: only input can bring
@@ -231,6 +234,12 @@ impl Track {
         // What is due and can't be written down has to wait for the disk.
         let least = if self.fits(TICK_BYTES_MAX) { 0 } else { limits::TICK_MS_MAX };
         Some(until.clamp(least, limits::TICK_MS_MAX))
+    }
+
+    /// True while an entry is on its way to the disk.
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
+        !self.outstanding.is_empty()
     }
 
     /// True when nothing is decided that is not durable, and nobody waits for an answer that

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prost::Message as _;
 use singletrack_core::{
     command::{Command, LeaseKey, Lifetime, YieldAnswer},
     refusal::{Held, LeaseEnd, Refusal},
@@ -469,6 +470,9 @@ async fn the_largest_replies_fit_into_a_message_and_say_where_to_go_on() {
     let list = v1::ListLeaseWaitersRequest { page_size: Some(100), page_token: String::new() };
     let page = leases.list_lease_waiters(list).await.unwrap().into_inner();
     assert_eq!(page.waiters.len(), 100);
+    // On a stream there is a frame around it.
+    assert!(page.encoded_len() + 64 <= 2 << 20, "{}", page.encoded_len());
+    assert_eq!(page.waiters[0].blocked_by.as_ref().unwrap().holders.len(), 1);
     assert_eq!(page.waiters[0].blocked_by.as_ref().unwrap().holder_count, u32::MAX);
 }
 

@@ -247,7 +247,7 @@ impl Calls {
         let pending = self.pending.get(&seq)?;
         let sent = pending.sent.unwrap_or_else(Moment::now);
         let result = match reply.reply {
-            Some(Reply::Refusal(refusal)) => Err(Error::from_refusal(refusal)),
+            Some(Reply::Refusal(refusal)) => Err(Error::from_refusal(*refusal)),
             Some(reply) => Ok(reply),
             None => Err(Error::unreadable("expected a reply, found none")),
         };

@@ -79,7 +79,7 @@ impl Bench {
 
     fn refuse(&mut self, seq: u64, reason: v1::RefusalReason) {
         let refusal = v1::Refusal { reason: reason.into(), ..Default::default() };
-        self.answer(seq, Reply::Refusal(refusal));
+        self.answer(seq, Reply::Refusal(Box::new(refusal)));
     }
 
     fn look(&mut self) {

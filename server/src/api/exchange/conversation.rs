@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use foldhash::fast::RandomState;
 use singletrack_core::{
     command::{Command, OpenSession},
     limits,
@@ -39,6 +40,9 @@ const OVERLOADED_RETRY_MS: u64 = 100;
 const OPEN: u64 = limits::SEQ_MAX + 1;
 const ATTACH: u64 = limits::SEQ_MAX + 2;
 
+/// Numbers of operations.
+type Seqs = HashSet<u64, RandomState>;
+
 /// Why a stream ends.
 #[derive(Debug)]
 pub(super) enum End {
@@ -57,7 +61,7 @@ pub(super) struct Conversation<L> {
     /// Frames that have come.
     frames: u64,
     /// Operations under way, by number; true: it may wait for long.
-    under_way: HashMap<u64, bool>,
+    under_way: HashMap<u64, bool, RandomState>,
     parked: usize,
     seen_below: u64,
     out: Outgoing,
@@ -97,7 +101,7 @@ impl<L: Converse> Conversation<L> {
             metrics,
             session: None,
             frames: 0,
-            under_way: HashMap::new(),
+            under_way: HashMap::default(),
             parked: 0,
             seen_below: 0,
             out: Outgoing::default(),
@@ -252,7 +256,7 @@ impl<L: Converse> Conversation<L> {
     }
 
     /// What can be said of a frame as a whole; the numbers of its operations.
-    fn check(&self, frame: &v1::ExchangeRequest) -> Result<HashSet<u64>, Box<v1::Refusal>> {
+    fn check(&self, frame: &v1::ExchangeRequest) -> Result<Seqs, Box<v1::Refusal>> {
         let mut flaws = Flaws::under("");
         for (field, found) in [("seen", frame.seen.len()), ("cancel", frame.cancel.len())] {
             if found > limits::SEEN_MAX {
@@ -260,7 +264,8 @@ impl<L: Converse> Conversation<L> {
                 flaws.add_too_large(format_args!("{field}"), what);
             }
         }
-        let mut seqs = HashSet::with_capacity(frame.operations.len());
+        let mut seqs =
+            Seqs::with_capacity_and_hasher(frame.operations.len(), RandomState::default());
         for (i, operation) in frame.operations.iter().enumerate() {
             let seq = operation.seq;
             let field = format_args!("operations[{i}].seq");
@@ -273,7 +278,7 @@ impl<L: Converse> Conversation<L> {
         if flaws.is_empty() { Ok(seqs) } else { Err(flawed(&flaws)) }
     }
 
-    fn carry_out(&mut self, frame: v1::ExchangeRequest, seqs: HashSet<u64>) {
+    fn carry_out(&mut self, frame: v1::ExchangeRequest, seqs: Seqs) {
         let Some(session) = self.session else { return };
         if frame.seen_below > self.seen_below || !frame.seen.is_empty() {
             self.seen_below = self.seen_below.max(frame.seen_below);
@@ -432,7 +437,7 @@ impl<L: Converse> Conversation<L> {
 
 fn refused(refusal: v1::Refusal, metrics: &Metrics) -> v1::operation_reply::Reply {
     metrics.refused(status::reason_of(&refusal));
-    v1::operation_reply::Reply::Refusal(refusal)
+    v1::operation_reply::Reply::Refusal(Box::new(refusal))
 }
 
 fn flawed(flaws: &Flaws) -> Box<v1::Refusal> {

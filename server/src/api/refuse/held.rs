@@ -25,7 +25,7 @@ const WORDS_SAID_BYTES_MAX: usize = 72;
 const ANSWER_BYTES_MAX: usize = 40;
 const ACTOR_BYTES_MAX: usize = 48;
 /// Bytes of the names of the only holder that is left, when not even that fits.
-const LAST_BYTES_MAX: usize = 128;
+const LAST_BYTES_MAX: usize = 100;
 
 /// The refusal.
 pub(super) fn refusal(held: &Held, still_waiting: bool) -> v1::Refusal {

@@ -162,7 +162,8 @@ fn what_follows_a_torn_tail_is_written_over_it() {
         // The first sector is missing, so open-wal sees a clean end and zeroes nothing.
         let mut torn = home.files[file].1.clone();
         torn[last.start..cut].fill(0);
-        if cut == last.start {
+        // Nothing of it is missing: it may begin with zeros, as any checksum.
+        if torn == home.files[file].1 {
             continue;
         }
         home.with(file, &torn).unwrap_or_else(|error| panic!("{cut}: {error}"));
