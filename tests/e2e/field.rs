@@ -25,10 +25,10 @@ pub(crate) fn client(rig: &Rig, transport: Transport, name: &str) -> Client {
     Client::builder(url).holder(name).transport(transport).build().unwrap()
 }
 
-/// A client whose session ends a second after nothing comes through any more.
+/// A client whose session ends two seconds after nothing comes through any more.
 pub(crate) fn frail(road: &Road, name: &str) -> Client {
     let builder = Client::builder(road.url()).holder(name).transport(Transport::Session);
-    builder.session_ttl(SECOND).build().unwrap()
+    builder.session_ttl(2 * SECOND).build().unwrap()
 }
 
 /// Waits long for it, in a task of its own.
@@ -250,6 +250,8 @@ async fn a_lost_session_lets_go_and_the_next_fence_is_higher() {
     let next = parked(waiting).await;
     assert!(next.token > lease.token);
     assert!(!soon(bob.check("lock", lease.token)).await.unwrap().current);
+    let stale = soon(bob.acquire(Acquire::new("written", "ada").fence("lock", lease.token))).await;
+    assert_eq!(reason(stale), Reason::StaleFence);
     // Back among the living, the old holder is told, and what it does then hits nobody else.
     road.swallows.send_replace(false);
     road.cut();
