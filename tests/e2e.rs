@@ -20,6 +20,10 @@ mod courier;
 #[path = "e2e/rig.rs"]
 mod rig;
 
+#[path = "e2e/field.rs"]
+mod field;
+#[path = "e2e/field_recipes.rs"]
+mod field_recipes;
 #[path = "e2e/fields.rs"]
 mod fields;
 #[path = "e2e/leases.rs"]

@@ -11,6 +11,8 @@
 mod agents;
 #[path = "../support/fake.rs"]
 mod fake;
+#[path = "../support/locks_oracle.rs"]
+mod locks_oracle;
 #[path = "../support/oracle.rs"]
 mod oracle;
 #[path = "../support/random.rs"]
@@ -31,6 +33,7 @@ mod grpcurl;
 mod kill_rounds;
 mod kill_sessions;
 mod lock;
+mod lock_models;
 mod menu;
 mod pauses;
 mod race;
