@@ -188,7 +188,7 @@ impl Client {
         results.pop().expect("renew answers with as many results as it was given renewals")
     }
 
-    /// Gives a lease back. Repeating it is harmless for 60 s.
+    /// Gives a lease back. Repeating it is harmless for 60 s; on a session's stream, until the answer was acknowledged.
     ///
     /// # Errors
     /// `LEASE_LOST`, `NOT_HOLDER`, `NOT_FOUND`, `STALE_FENCE`, `REQUEST_ID_REUSED`,

@@ -77,7 +77,7 @@ pub(crate) fn machine(refusal: &Refusal) -> v1::Refusal {
         Refusal::StaleFence(stale) => stale_fence(stale),
         Refusal::NotFound => new(
             Reason::NotFound,
-            "there is no such lease, holder or request to yield; a lease that ended more than 60 s ago is forgotten".into(),
+            "there is no such lease, holder or request to yield; a lease that ended more than 60 s ago, or whose release was acknowledged, is forgotten".into(),
             "check the lease_id or the resource, the token, the number, and the namespace of the call",
         ),
         Refusal::LeaseLost { end, token } => lease_lost(*end, *token),
