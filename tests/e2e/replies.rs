@@ -81,7 +81,7 @@ async fn unary_calls_that_are_lost_and_doubled_are_applied_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frames_that_are_lost_and_doubled_are_applied_once() {
-    let courier = judged(Transport::Session, 6).await;
+    let courier = judged(Transport::Session, 10).await;
     for fate in [Fate::Lost, Fate::Unheard, Fate::Twice, Fate::Late] {
         assert!(courier.met(fate) > 0, "{fate:?} was never met");
     }

@@ -9,7 +9,7 @@ use crate::{
     motion::{Motion, QueuedWaiter},
     session::replies::Kept,
     state::{AttachedCall, State, Totals, UNARMED, Waiter},
-    tree::{Mark, QueueKey, Queued},
+    tree::{Class, Mark, QueueKey, Queued},
     types::{CallId, Mode, Ms, Revision},
 };
 
@@ -304,9 +304,11 @@ impl State {
         for (number, (node, _, class)) in (0..).zip(&places) {
             self.detach_at(*node, key, number, *class);
         }
-        if frees {
-            for (node, reach, _) in places {
+        for (node, reach, class) in places {
+            if frees {
                 self.mark_freed(node, reach);
+            } else if class == Class::Permits {
+                self.mark_if_crowded(node);
             }
         }
     }

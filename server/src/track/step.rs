@@ -38,8 +38,9 @@ const GATHERING_BYTES_MAX: usize = 256 << 10;
 const SETTLE_MAX: usize = 64;
 /// Bytes that the grants of one slice may weigh.
 const SETTLE_BYTES_MAX: usize = limits::SETTLE_BYTES_MAX;
-/// Bytes that one slice of expiries may weigh: the last one may come on top, and the clock.
-const TICK_BYTES_MAX: usize = limits::SLICE_BYTES_MAX + CLOSED_BYTES_MAX + CLOCK_BYTES_MAX;
+/// Bytes that one slice of expiries may weigh: the last one may come on top (or a grant to one whose
+/// wait ends), and the clock.
+const TICK_BYTES_MAX: usize = limits::SLICE_BYTES_MAX + GRANTING_BYTES_MAX + CLOCK_BYTES_MAX;
 /// Bytes that one slice of what an ended session leaves may weigh.
 const SWEEP_BYTES_MAX: usize = limits::SLICE_BYTES_MAX + CLOSED_BYTES_MAX + END_BYTES_MAX;
 /// Bytes that one slice of what is said again may weigh: its bound, and one transaction's replies.
@@ -75,6 +76,7 @@ const _: () = assert!(limits::NAMESPACE_CHARS_MAX + 208 < END_BYTES_MAX);
 const _: () =
     assert!(limits::NAMESPACE_CHARS_MAX + limits::HOLDER_CHARS_MAX * 4 + 144 < SESSION_BYTES_MAX);
 const _: () = assert!(SESSION_BYTES_MAX <= CLOSED_BYTES_MAX, "the last one that ends in a slice");
+const _: () = assert!(CLOSED_BYTES_MAX <= GRANTING_BYTES_MAX, "a grant is the largest of these");
 const _: () = assert!(SETTLE_BYTES_MAX + TICK_BYTES_MAX + SWEEP_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(CARRY_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(

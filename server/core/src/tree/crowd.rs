@@ -7,6 +7,7 @@ use super::{
     Class, Crowd, Mark, NOWHERE, Queue, QueueKey, Queued, Share, Tally, Unsettled, Waiting,
 };
 use crate::{
+    limits,
     state::State,
     types::{Claim, Mode, Reach, Token},
 };
@@ -197,6 +198,15 @@ impl State {
                 self.mark(Mark::At(above));
             }
             at = self.node(above).parent();
+        }
+    }
+
+    /// One of more waiters for permits than are counted has its own: that frees nothing, but one who
+    /// stood too far behind to be judged may now stand near enough.
+    pub(crate) fn mark_if_crowded(&mut self, slot: u32) {
+        let queue = self.node(slot).queue();
+        if queue.is_some_and(|queue| queue.permits as usize > limits::PERMIT_WAITERS_MAX) {
+            self.mark(Mark::At(slot));
         }
     }
 

@@ -293,6 +293,7 @@ impl Model {
         let closed = closed.filter(|it| it.targets.iter().any(is_told));
         let closed_ms = closed.map(|it| it.until - self.durable()).max().unwrap_or(0);
         let blocked = all.iter().filter(|it| !it.is_free()).count();
+        let ahead = before.iter().filter(touching).count();
         Told::Held(Box::new(Blocked {
             still,
             resource: target.resource.to_string(),
@@ -303,10 +304,7 @@ impl Model {
                 .take(limits::WAITERS_TOLD_MAX)
                 .map(|it| it.acquire.holder.to_string())
                 .collect(),
-            ahead: Count(
-                before.iter().filter(touching).count(),
-                before.iter().map(|it| touched(it.targets())).sum(),
-            ),
+            ahead,
             closed_ms,
             permits_used: u32::try_from(found.permits_used).unwrap(),
             permits_wanted: Count(0, usize::try_from(found.permits_wanted).unwrap()),

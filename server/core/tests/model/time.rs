@@ -55,9 +55,7 @@ impl Model {
         assert!(durable <= self.durable(), "durable time never runs ahead");
         if counts || !self.closed.is_empty() {
             let late = self.durable() - durable;
-            // After a start it is logged LATE for the first time.
-            let late_max = LATE + self.now.min(LATE);
-            assert!(late <= late_max, "durable time is logged, lost {late} ms");
+            assert!(late <= LATE, "durable time is logged, lost {late} ms");
         }
         if !self.closed.is_empty() {
             self.met.push(Met::RestartedWhileClosed);

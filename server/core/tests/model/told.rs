@@ -118,7 +118,7 @@ pub(crate) struct Blocked {
     pub(crate) holders: Vec<String>,
     pub(crate) holder_count: Count,
     pub(crate) waiters: Vec<String>,
-    pub(crate) ahead: Count,
+    pub(crate) ahead: usize,
     pub(crate) closed_ms: u64,
     pub(crate) permits_used: u32,
     /// Counted until there are too many.
@@ -242,7 +242,7 @@ fn blocked(held: &Held, still: bool) -> Blocked {
         holders,
         holder_count: Count(held.holder_count as usize, held.holder_count as usize),
         waiters: held.waiters.iter().map(|it| it.holder.to_string()).collect(),
-        ahead: Count(held.queue_position as usize, held.queue_position as usize),
+        ahead: held.queue_position as usize,
         closed_ms: held.closed_ms,
         permits_used: held.permits_used,
         permits_wanted: Count(held.permits_wanted as usize, held.permits_wanted as usize),
