@@ -12,8 +12,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         "singletrack/v1/exchange.proto",
         "singletrack/v1/lease.proto",
         "singletrack/v1/operation.proto",
+        "singletrack/v1/record.proto",
         "singletrack/v1/refusal.proto",
         "singletrack/v1/session.proto",
+        "singletrack/v1/transact.proto",
     ])?;
     std::fs::write(out.join("singletrack.bin"), compiler.encode_file_descriptor_set())?;
     let mut config = prost_build::Config::new();

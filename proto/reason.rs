@@ -23,6 +23,8 @@ pub enum Reason {
     Deadlock,
     /// The resource has another number of permits.
     LimitMismatch,
+    /// The record is not as expected.
+    VersionMismatch,
     /// A fence's token is not current.
     StaleFence,
     /// The lease has ended.
@@ -31,12 +33,20 @@ pub enum Reason {
     NotHolder,
     /// The session has ended or is not known.
     SessionLost,
+    /// The record is protected, and the write carries no token of who may.
+    FenceRequired,
+    /// An operation of a transaction found its work done.
+    AlreadyDone,
     /// The request id was used for another request.
     RequestIdReused,
     /// The request id is unknown and too old to be executed.
     RequestIdForgotten,
     /// The thing named does not exist.
     NotFound,
+    /// The record is no counter.
+    NotACounter,
+    /// The counter would cross a bound.
+    OutOfBounds,
     /// A field is not legal.
     Malformed,
     /// A message or field is above its bound.
@@ -76,19 +86,24 @@ pub enum Retry {
 
 impl Reason {
     /// All reasons, in the order of the table.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 26] = [
         Self::Held,
         Self::StillWaiting,
         Self::CancelledWait,
         Self::Deadlock,
         Self::LimitMismatch,
+        Self::VersionMismatch,
         Self::StaleFence,
         Self::LeaseLost,
         Self::NotHolder,
         Self::SessionLost,
+        Self::FenceRequired,
+        Self::AlreadyDone,
         Self::RequestIdReused,
         Self::RequestIdForgotten,
         Self::NotFound,
+        Self::NotACounter,
+        Self::OutOfBounds,
         Self::Malformed,
         Self::TooLarge,
         Self::Unimplemented,
@@ -109,13 +124,18 @@ impl Reason {
             Self::CancelledWait => "CANCELLED_WAIT",
             Self::Deadlock => "DEADLOCK",
             Self::LimitMismatch => "LIMIT_MISMATCH",
+            Self::VersionMismatch => "VERSION_MISMATCH",
             Self::StaleFence => "STALE_FENCE",
             Self::LeaseLost => "LEASE_LOST",
             Self::NotHolder => "NOT_HOLDER",
             Self::SessionLost => "SESSION_LOST",
+            Self::FenceRequired => "FENCE_REQUIRED",
+            Self::AlreadyDone => "ALREADY_DONE",
             Self::RequestIdReused => "REQUEST_ID_REUSED",
             Self::RequestIdForgotten => "REQUEST_ID_FORGOTTEN",
             Self::NotFound => "NOT_FOUND",
+            Self::NotACounter => "NOT_A_COUNTER",
+            Self::OutOfBounds => "OUT_OF_BOUNDS",
             Self::Malformed => "MALFORMED",
             Self::TooLarge => "TOO_LARGE",
             Self::Unimplemented => "UNIMPLEMENTED",
@@ -138,14 +158,21 @@ impl Reason {
     #[must_use]
     pub const fn code(self) -> Code {
         match self {
-            Self::Held | Self::StillWaiting | Self::CancelledWait | Self::Deadlock => Code::Aborted,
+            Self::Held
+            | Self::StillWaiting
+            | Self::CancelledWait
+            | Self::Deadlock
+            | Self::VersionMismatch => Code::Aborted,
             Self::StaleFence
             | Self::LeaseLost
             | Self::NotHolder
             | Self::SessionLost
+            | Self::FenceRequired
+            | Self::AlreadyDone
+            | Self::NotACounter
             | Self::LimitMismatch => Code::FailedPrecondition,
             Self::RequestIdReused => Code::AlreadyExists,
-            Self::RequestIdForgotten => Code::OutOfRange,
+            Self::RequestIdForgotten | Self::OutOfBounds => Code::OutOfRange,
             Self::NotFound => Code::NotFound,
             Self::Malformed | Self::TooLarge => Code::InvalidArgument,
             Self::Unimplemented => Code::Unimplemented,
@@ -174,6 +201,11 @@ impl Reason {
             | Self::SessionLost
             | Self::RequestIdReused
             | Self::NotFound
+            | Self::VersionMismatch
+            | Self::FenceRequired
+            | Self::AlreadyDone
+            | Self::NotACounter
+            | Self::OutOfBounds
             | Self::Quota => true,
             // Before the machine, or (forgotten) because nothing is known of earlier ones.
             Self::RequestIdForgotten
@@ -192,9 +224,11 @@ impl Reason {
     #[must_use]
     pub const fn retry(self) -> Retry {
         match self {
-            Self::Held | Self::StillWaiting | Self::CancelledWait | Self::Deadlock => {
-                Retry::HigherLevel
-            }
+            Self::Held
+            | Self::StillWaiting
+            | Self::CancelledWait
+            | Self::Deadlock
+            | Self::VersionMismatch => Retry::HigherLevel,
             Self::Overloaded | Self::Quota => Retry::AfterDelay,
             Self::ShuttingDown => Retry::Yes,
             Self::DeadlineExceeded | Self::OutcomeUnknown => Retry::SameRequestId,
@@ -203,9 +237,13 @@ impl Reason {
             | Self::LeaseLost
             | Self::NotHolder
             | Self::SessionLost
+            | Self::FenceRequired
+            | Self::AlreadyDone
             | Self::RequestIdReused
             | Self::RequestIdForgotten
             | Self::NotFound
+            | Self::NotACounter
+            | Self::OutOfBounds
             | Self::Malformed
             | Self::TooLarge
             | Self::Unimplemented
@@ -223,12 +261,17 @@ impl Reason {
             | Self::CancelledWait
             | Self::Deadlock
             | Self::LimitMismatch
+            | Self::VersionMismatch
             | Self::StaleFence
             | Self::LeaseLost
             | Self::NotHolder
             | Self::SessionLost
+            | Self::FenceRequired
+            | Self::AlreadyDone
             | Self::RequestIdReused
             | Self::NotFound
+            | Self::NotACounter
+            | Self::OutOfBounds
             | Self::Malformed
             | Self::TooLarge
             | Self::Unimplemented
@@ -248,13 +291,18 @@ impl Reason {
             Self::CancelledWait => RefusalReason::CancelledWait,
             Self::Deadlock => RefusalReason::Deadlock,
             Self::LimitMismatch => RefusalReason::LimitMismatch,
+            Self::VersionMismatch => RefusalReason::VersionMismatch,
             Self::StaleFence => RefusalReason::StaleFence,
             Self::LeaseLost => RefusalReason::LeaseLost,
             Self::NotHolder => RefusalReason::NotHolder,
             Self::SessionLost => RefusalReason::SessionLost,
+            Self::FenceRequired => RefusalReason::FenceRequired,
+            Self::AlreadyDone => RefusalReason::AlreadyDone,
             Self::RequestIdReused => RefusalReason::RequestIdReused,
             Self::RequestIdForgotten => RefusalReason::RequestIdForgotten,
             Self::NotFound => RefusalReason::NotFound,
+            Self::NotACounter => RefusalReason::NotACounter,
+            Self::OutOfBounds => RefusalReason::OutOfBounds,
             Self::Malformed => RefusalReason::Malformed,
             Self::TooLarge => RefusalReason::TooLarge,
             Self::Unimplemented => RefusalReason::Unimplemented,
