@@ -106,5 +106,6 @@ fn committer_meters(metrics: &Metrics) -> committer::Meters {
         bytes: metrics.commit_bytes.clone(),
         snapshots: metrics.snapshots.clone(),
         log_bytes: metrics.log_bytes.clone(),
+        young_bytes: metrics.young_bytes.clone(),
     }
 }

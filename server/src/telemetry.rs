@@ -49,6 +49,8 @@ pub mod name {
     pub const REPLAY_MEMORY_BYTES: &str = "singletrack_replay_memory_bytes";
     /// How many bytes of log no snapshot covers yet.
     pub const LOG_BYTES: &str = "singletrack_log_bytes";
+    /// How many bytes of large values no snapshot has yet.
+    pub const YOUNG_BYTES: &str = "singletrack_young_bytes";
     /// How many snapshots were completed.
     pub const SNAPSHOTS: &str = "singletrack_snapshots_total";
     /// How many times the loop stood still for longer than it charges to holders.
@@ -143,6 +145,8 @@ pub struct Metrics {
     pub replay_memory_bytes: Gauge,
     /// [`name::LOG_BYTES`].
     pub log_bytes: Gauge,
+    /// [`name::YOUNG_BYTES`].
+    pub young_bytes: Gauge,
     /// [`name::SNAPSHOTS`].
     pub snapshots: Counter,
     /// [`name::STALLS`].
@@ -320,6 +324,7 @@ impl Metrics {
             connections_refused: counter(name::CONNECTIONS_REFUSED),
             replay_memory_bytes: gauge(name::REPLAY_MEMORY_BYTES),
             log_bytes: gauge(name::LOG_BYTES),
+            young_bytes: gauge(name::YOUNG_BYTES),
             snapshots: counter(name::SNAPSHOTS),
             stalls: counter(name::STALLS),
             panics: counter(name::PANICS),
@@ -393,6 +398,7 @@ fn describe(recorder: &PrometheusRecorder) {
     gauge(name::CONNECTIONS, Unit::Count, "Open connections");
     gauge(name::REPLAY_MEMORY_BYTES, Unit::Bytes, "Replay memory");
     gauge(name::LOG_BYTES, Unit::Bytes, "Log that no snapshot covers yet");
+    gauge(name::YOUNG_BYTES, Unit::Bytes, "Large values that no snapshot has yet");
     counter(name::EXPIRIES, "Leases that expired");
     counter(name::REFUSALS, "Refused calls and items, by reason");
     counter(name::REQUESTS, "Calls, by method");
@@ -406,7 +412,7 @@ fn describe(recorder: &PrometheusRecorder) {
 mod tests {
     use super::*;
 
-    const NAMES: [&str; 18] = [
+    const NAMES: [&str; 19] = [
         name::COMMIT_SECONDS,
         name::COMMIT_BYTES,
         name::BATCH_COMMANDS,
@@ -423,6 +429,7 @@ mod tests {
         name::CONNECTIONS_REFUSED,
         name::REPLAY_MEMORY_BYTES,
         name::LOG_BYTES,
+        name::YOUNG_BYTES,
         name::SNAPSHOTS,
         name::STALLS,
     ];

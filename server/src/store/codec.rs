@@ -9,6 +9,7 @@ mod record;
 
 use std::{ops::Range, sync::Arc};
 
+use bytes::Bytes;
 use prost::Message;
 use singletrack_core::{
     change::{
@@ -502,9 +503,45 @@ pub(super) fn decode_digest(value: &[u8]) -> Result<Digest, Flawed> {
     Ok(Digest { rows: digest.rows, sum: digest.sum })
 }
 
+// === bodies of the state ===
+
+/// The key of the body that a revision wrote.
+#[must_use]
+pub(super) fn encode_body_key(revision: Revision) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(9);
+    bytes.push(BODY);
+    bytes.extend_from_slice(&revision.0.to_be_bytes());
+    bytes
+}
+
+/// The value of a body under its encoded key: a checksum of both, then the bytes.
+#[must_use]
+pub(super) fn encode_body(key: &[u8], bytes: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(8 + bytes.len());
+    value.extend_from_slice(&[0; 8]);
+    value.extend_from_slice(bytes);
+    seal(key, value)
+}
+
+/// The bytes of a body.
+///
+/// # Errors
+/// When value or key are not what was written.
+pub(super) fn decode_body(key: &[u8], value: &[u8]) -> Result<Bytes, Flawed> {
+    let (bytes, _) = unseal(key, value)?;
+    Ok(Bytes::copy_from_slice(bytes))
+}
+
+// === checksums ===
+
 fn sealed(key: &[u8], message: &impl Message) -> Vec<u8> {
     let mut value = vec![0; 8];
     message.encode(&mut value).expect("a Vec grows");
+    seal(key, value)
+}
+
+/// Puts the checksum of the rest into the first 8 bytes.
+fn seal(key: &[u8], mut value: Vec<u8>) -> Vec<u8> {
     let sum = checksum(key, value.get(8..).unwrap_or_default());
     if let Some(head) = value.first_chunk_mut() {
         *head = sum.to_le_bytes();
@@ -513,12 +550,18 @@ fn sealed(key: &[u8], message: &impl Message) -> Vec<u8> {
 }
 
 fn unsealed<M: Message + Default>(key: &[u8], value: &[u8]) -> Result<(M, u64), Flawed> {
+    let (message, sum) = unseal(key, value)?;
+    Ok((M::decode(message)?, sum))
+}
+
+/// What a value holds behind its checksum, and the checksum.
+fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Result<(&'a [u8], u64), Flawed> {
     let sum = row_sum(value)?;
     let message = value.get(8..).unwrap_or_default();
     if checksum(key, message) != sum {
         return Err(Flawed(String::from("a checksum that doesn't match")));
     }
-    Ok((M::decode(message)?, sum))
+    Ok((message, sum))
 }
 
 /// Of key and message together, so that a value under the wrong key is found.

@@ -1,7 +1,7 @@
 //! The committer: the thread that makes entries durable, one sync each, and beside it the
 //! thread that writes snapshots.
 //!
-//! Owns the order *durable, told, coalesced, released*. Decides nothing about what an entry
+//! Owns the order *durable, young, told, coalesced, released*. Decides nothing about what an entry
 //! holds. Fails once and for all: after [`CommitEvent::Failed`] nothing is written any more,
 //! as only a restart can find out what is on the disk.
 
@@ -18,15 +18,16 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use metrics::{Counter, Gauge, Histogram};
 use singletrack_core::{
     change::{Change, RowKey},
+    limits,
     types::Revision,
 };
 
 use super::{
-    Appender, Entry, SLICE_BYTES_MAX, Snapshotter, StoreError,
-    coalesce::{Image, Pending},
+    Appender, Entry, SLICE_BYTES_MAX, Snapshotter, StoreError, bodies::Bodies, coalesce::Pending,
 };
 use crate::clock::Clock;
 
@@ -35,7 +36,7 @@ pub const OUTSTANDING_MAX: usize = 8;
 
 /// Bytes of what is written at once, by [`Change::weight`]: entries that gather while one is
 /// synced go together, as far as they fit.
-pub const WRITE_BYTES_MAX: usize = 1_310_720;
+pub const WRITE_BYTES_MAX: usize = limits::TRANSACTION_BYTES_MAX;
 
 /// A commit that takes longer is worth a line in the log.
 const SLOW: Duration = Duration::from_secs(1);
@@ -88,6 +89,8 @@ pub struct Parts {
     pub appender: Box<dyn Appender>,
     /// Writes the state.
     pub snapshotter: Box<dyn Snapshotter>,
+    /// Where large values are read; those of `pending` are young.
+    pub bodies: Arc<Bodies>,
     /// What the log has and the state does not.
     pub pending: Pending,
     /// Bytes of log that this is.
@@ -130,6 +133,10 @@ pub struct Committer {
     clock: Clock,
     options: Options,
     events: Box<dyn FnMut(CommitEvent) + Send>,
+    bodies: Arc<Bodies>,
+    /// Bodies that became young since the last snapshot began, and those before the one under way.
+    young: Vec<Revision>,
+    leaving: Vec<Revision>,
     pending: Pending,
     /// Log written that no marker covers, and the part of it that the snapshot under way does.
     unmarked_bytes: u64,
@@ -152,6 +159,8 @@ pub struct Meters {
     pub snapshots: Counter,
     /// Log written that no snapshot covers.
     pub log_bytes: Gauge,
+    /// Large values that are held in memory until a snapshot has them.
+    pub young_bytes: Gauge,
 }
 
 impl Default for Meters {
@@ -162,6 +171,7 @@ impl Default for Meters {
             bytes: Histogram::noop(),
             snapshots: Counter::noop(),
             log_bytes: Gauge::noop(),
+            young_bytes: Gauge::noop(),
         }
     }
 }
@@ -190,6 +200,9 @@ impl Committer {
             clock,
             options,
             events,
+            bodies: parts.bodies,
+            young: parts.pending.bodies.keys().copied().collect(),
+            leaving: Vec::new(),
             pending: parts.pending,
             unmarked_bytes: parts.pending_bytes,
             snapshot_bytes: 0,
@@ -215,9 +228,11 @@ impl Committer {
             (self.events)(CommitEvent::Failed(error));
         }
         self.snapshot.stop();
+        self.bodies.close();
     }
 
     fn run(&mut self, inbox: &Receiver<Order>) -> Result<(), StoreError> {
+        self.meter_young();
         let mut left = None;
         loop {
             self.finish_snapshot_if_done()?;
@@ -262,6 +277,8 @@ impl Committer {
         let ended = self.clock.elapsed();
         let took = ended.saturating_sub(began);
         let bytes = self.appender.written_bytes().saturating_sub(before);
+        // Before anybody is told of them.
+        self.bodies.enter(entry, &mut self.young);
         (self.events)(CommitEvent::Durable { through, took, bytes });
 
         if took > SLOW {
@@ -271,6 +288,7 @@ impl Committer {
         self.meters.bytes.record(as_metric(bytes));
         self.unmarked_bytes += bytes;
         self.meters.log_bytes.set(as_metric(self.unmarked_bytes));
+        self.meter_young();
         self.pending.absorb(entry);
         self.ages.note(through, ended);
         Ok(())
@@ -284,6 +302,7 @@ impl Committer {
         let through = self.pending.through;
         let next = Pending { through, ..Pending::default() };
         self.snapshot_bytes = self.unmarked_bytes;
+        self.leaving = std::mem::take(&mut self.young);
         self.snapshot.start(std::mem::replace(&mut self.pending, next));
     }
 
@@ -301,11 +320,17 @@ impl Committer {
         let through = outcome?;
         self.snapshot.running = false;
         self.marker = through;
+        self.bodies.forget(std::mem::take(&mut self.leaving));
+        self.meter_young();
         self.unmarked_bytes = self.unmarked_bytes.saturating_sub(self.snapshot_bytes);
         self.meters.log_bytes.set(as_metric(self.unmarked_bytes));
         self.meters.snapshots.increment(1);
         tracing::debug!(through = through.0, "a snapshot is complete");
         Ok(())
+    }
+
+    fn meter_young(&self) {
+        self.meters.young_bytes.set(as_metric(self.bodies.young_bytes()));
     }
 
     fn offer_release_if_due(&mut self) {
@@ -449,44 +474,84 @@ impl Snapshot {
     }
 }
 
-/// Writes all rows in slices, then the marker. `None`: it was told to stop before the end.
+/// Writes all rows and bodies in slices, then the marker. `None`: it was told to stop before the
+/// end.
 fn write_snapshot(
     snapshotter: &mut dyn Snapshotter,
     slice_bytes: usize,
     pending: Pending,
     stop: &AtomicBool,
 ) -> Result<Option<Revision>, StoreError> {
-    let mut slice = Vec::new();
-    let mut weight = 0;
+    let mut slice = Slice { most: slice_bytes, ..Slice::default() };
     for (key, image) in pending.rows {
-        let (row, bytes) = weighed(key, image);
-        if weight + bytes > slice_bytes && !slice.is_empty() {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            snapshotter.slice(&slice)?;
-            slice.clear();
-            weight = 0;
+        let row = image.into_written();
+        let bytes = row.as_ref().map_or(GONE_BYTES, Change::weight);
+        if slice.is_full(bytes) && !slice.write(snapshotter, stop)? {
+            return Ok(None);
         }
-        weight += bytes;
-        slice.push(row);
+        slice.weight += bytes;
+        slice.rows.push((key, row));
+    }
+    for (revision, image) in pending.bodies {
+        let body = image.into_written();
+        let bytes = BODY_BYTES + body.as_ref().map_or(0, Bytes::len);
+        if slice.is_full(bytes) && !slice.write(snapshotter, stop)? {
+            return Ok(None);
+        }
+        slice.weight += bytes;
+        slice.bodies.push((revision, body));
+    }
+    if slice.weight > 0 && !slice.write(snapshotter, stop)? {
+        return Ok(None);
     }
     if stop.load(Ordering::Relaxed) {
         return Ok(None);
-    }
-    if !slice.is_empty() {
-        snapshotter.slice(&slice)?;
     }
     snapshotter.marker(pending.through)?;
     Ok(Some(pending.through))
 }
 
-fn weighed(key: RowKey, image: Image) -> ((RowKey, Option<Change>), usize) {
-    /// Of a removal: a key.
-    const GONE_BYTES: usize = 192;
-    let row = image.row();
-    let bytes = row.as_ref().map_or(GONE_BYTES, Change::weight);
-    ((key, row), bytes)
+/// What the removal of a row weighs: its key.
+const GONE_BYTES: usize = 1_280;
+/// What a body weighs beside its bytes.
+const BODY_BYTES: usize = 32;
+
+const _: () = assert!(
+    GONE_BYTES >= limits::NAMESPACE_CHARS_MAX + 2 * limits::RESOURCE_BYTES_MAX + 3,
+    "the longest key is that of a protection"
+);
+const _: () = assert!(BODY_BYTES + limits::VALUE_BYTES_MAX <= SLICE_BYTES_MAX);
+
+/// What is written to the state at once.
+#[derive(Default)]
+struct Slice {
+    rows: Vec<(RowKey, Option<Change>)>,
+    bodies: Vec<(Revision, Option<Bytes>)>,
+    weight: usize,
+    most: usize,
+}
+
+impl Slice {
+    /// So much more doesn't fit.
+    const fn is_full(&self, more: usize) -> bool {
+        self.weight > 0 && self.weight + more > self.most
+    }
+
+    /// Writes it and begins anew. False: it was told to stop.
+    fn write(
+        &mut self,
+        snapshotter: &mut dyn Snapshotter,
+        stop: &AtomicBool,
+    ) -> Result<bool, StoreError> {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        snapshotter.slice(&self.rows, &self.bodies)?;
+        self.rows.clear();
+        self.bodies.clear();
+        self.weight = 0;
+        Ok(true)
+    }
 }
 
 // === ages ===

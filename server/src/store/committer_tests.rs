@@ -9,13 +9,13 @@ use super::*;
 use crate::store::{
     Opened,
     memory::{Disk, Tail},
-    samples::{end, entry, grant, granted, key, remembered},
+    samples::{data, end, entry, grant, granted, key, large, remembered, written},
 };
 
 /// What went through to the engine.
 #[derive(Debug, PartialEq, Eq)]
 enum Act {
-    Slice(Vec<(RowKey, Option<Change>)>),
+    Slice(Vec<(RowKey, Option<Change>)>, Vec<(Revision, Option<Bytes>)>),
     Marker(Revision),
     Release(Revision),
 }
@@ -42,9 +42,13 @@ impl Appender for Recorded<Box<dyn Appender>> {
 }
 
 impl Snapshotter for Recorded<Box<dyn Snapshotter>> {
-    fn slice(&mut self, rows: &[(RowKey, Option<Change>)]) -> Result<(), StoreError> {
-        self.inner.slice(rows)?;
-        self.acts.send(Act::Slice(rows.to_vec())).unwrap();
+    fn slice(
+        &mut self,
+        rows: &[(RowKey, Option<Change>)],
+        bodies: &[(Revision, Option<Bytes>)],
+    ) -> Result<(), StoreError> {
+        self.inner.slice(rows, bodies)?;
+        self.acts.send(Act::Slice(rows.to_vec(), bodies.to_vec())).unwrap();
         Ok(())
     }
 
@@ -233,11 +237,11 @@ fn what_came_and_went_between_two_snapshots_is_in_neither() {
     let options = Options { snapshot_after_bytes: log_bytes(&first), ..QUIET };
     let running = start_on(&disk, options);
     first.into_iter().for_each(|entry| running.write(entry));
-    assert_eq!(running.act(), Act::Slice(vec![(key(13), Some(granted(13)))]));
+    assert_eq!(running.act(), Act::Slice(vec![(key(13), Some(granted(13)))], vec![]));
     assert_eq!(running.act(), Act::Marker(Revision(13)));
     second.into_iter().for_each(|entry| running.write(entry));
     let rows = vec![(key(13), None), (key(17), Some(granted(17)))];
-    assert_eq!(running.act(), Act::Slice(rows));
+    assert_eq!(running.act(), Act::Slice(rows, vec![]));
     assert_eq!(running.act(), Act::Marker(Revision(17)));
     assert_eq!(disk.rows(), 1);
 }
@@ -255,12 +259,34 @@ fn a_snapshot_is_cut_into_slices_by_weight() {
     let running = start_on(&disk, options);
     running.write(entry);
     let rows = |tokens: std::ops::RangeInclusive<u64>| {
-        Act::Slice(tokens.map(|token| (key(token), Some(granted(token)))).collect())
+        Act::Slice(tokens.map(|token| (key(token), Some(granted(token)))).collect(), vec![])
     };
     assert_eq!(running.act(), rows(11..=12));
     assert_eq!(running.act(), rows(13..=14));
     assert_eq!(running.act(), rows(15..=15));
     assert_eq!(running.act(), Act::Marker(Revision(15)));
+}
+
+#[test]
+fn large_values_go_behind_the_rows_and_count_in_slices() {
+    let disk = Disk::new();
+    let record =
+        |version: u64| written(&format!("k{version}"), version, data(large(version)), None);
+    let entry = entry(14, vec![record(11), record(12), granted(13), record(14)]);
+    let options = Options {
+        snapshot_after_bytes: log_bytes(std::slice::from_ref(&entry)),
+        slice_bytes: 8_400,
+        ..QUIET
+    };
+    let running = start_on(&disk, options);
+    running.write(entry);
+    let row = |change: Change| (change.trace().key().unwrap().clone(), Some(change.to_row()));
+    let body = |version| (Revision(version), Some(large(version)));
+    let rows = vec![row(granted(13)), row(record(11)), row(record(12)), row(record(14))];
+    assert_eq!(running.act(), Act::Slice(rows, vec![body(11)]));
+    assert_eq!(running.act(), Act::Slice(vec![], vec![body(12), body(14)]));
+    assert_eq!(running.act(), Act::Marker(Revision(14)));
+    assert_eq!(disk.bodies(), [11, 12, 14].map(Revision));
 }
 
 #[test]
@@ -270,7 +296,7 @@ fn what_was_found_in_the_log_is_in_the_first_snapshot() {
     running.write(grant(11));
     running.handle.close();
     let running = start_on(&disk, Options { snapshot_after_bytes: 1, ..QUIET });
-    assert_eq!(running.act(), Act::Slice(vec![(key(11), Some(granted(11)))]));
+    assert_eq!(running.act(), Act::Slice(vec![(key(11), Some(granted(11)))], vec![]));
     assert_eq!(running.act(), Act::Marker(Revision(12)), "the start entry included");
 }
 
@@ -282,7 +308,11 @@ struct Gated {
 }
 
 impl Snapshotter for Gated {
-    fn slice(&mut self, _: &[(RowKey, Option<Change>)]) -> Result<(), StoreError> {
+    fn slice(
+        &mut self,
+        _: &[(RowKey, Option<Change>)],
+        _: &[(Revision, Option<Bytes>)],
+    ) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -329,7 +359,7 @@ fn log_is_released_when_it_is_behind_the_marker_and_old_enough() {
     let options = Options { snapshot_after_bytes: 1, ..QUIET };
     let running = start(disk.open(10).unwrap(), clock, options);
     running.write(grant(11));
-    assert!(matches!(running.act(), Act::Slice(_)));
+    assert!(matches!(running.act(), Act::Slice(..)));
     assert_eq!(running.act(), Act::Marker(Revision(11)));
     now_us.store(59_000_000, Ordering::SeqCst);
     running.write(entry(12, vec![remembered(12)]));
@@ -355,7 +385,7 @@ fn an_idle_committer_releases_when_it_is_due() {
     let retain = Duration::from_millis(20);
     let running = start_on(&disk, Options { snapshot_after_bytes: 1, retain, ..QUIET });
     running.write(grant(11));
-    assert!(matches!(running.act(), Act::Slice(_)));
+    assert!(matches!(running.act(), Act::Slice(..)));
     assert_eq!(running.act(), Act::Marker(Revision(11)));
     // The start entry may be old enough before the grant is.
     while running.act() != Act::Release(Revision(11)) {}

@@ -1,22 +1,31 @@
 //! One suite of laws for every engine. An engine joins by a [`Harness`] and a line at the end.
 
+mod bodies;
+
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
+use ::bytes::Bytes;
 use proptest::{collection, prelude::*, test_runner::TestRunner};
 use singletrack_core::{
     change::{Change, RowKey, Trace},
-    types::{DurableMs, Revision, Token},
+    types::{DurableMs, Namespace, RecordKey, Revision, Token},
 };
 use tempfile::TempDir;
+
+use bodies::{
+    a_body_that_is_damaged_is_not_read, a_body_that_nobody_needs_is_gone_after_the_next_snapshot,
+    a_large_value_is_recovered_from_the_log_and_from_the_state,
+};
 
 use super::{
     Opened, StoreError,
     coalesce::Pending,
+    codec,
     disk::{self, Sizes},
     memory::{Disk, Tail},
     samples::{
-        closed, end, ended, entry, grant, granted, key, opened, remembered, reopened,
-        session_ended, swept,
+        closed, data, deleted, end, ended, entry, grant, granted, key, large, opened, remembered,
+        reopened, session_ended, swept, written,
     },
 };
 
@@ -29,6 +38,10 @@ trait Harness {
     fn crash(&self, slices_kept: usize);
     /// All that was stored is gone.
     fn wipe(&self);
+    /// The bodies that the state has, while nothing is open.
+    fn bodies(&self) -> Vec<Revision>;
+    /// Flips a bit of a body in the state, while nothing is open.
+    fn spoil_body(&self, revision: Revision);
     /// Cases of a law on random histories: what the engine's speed allows.
     const CASES: u32;
 }
@@ -53,6 +66,14 @@ impl Harness for InMemory {
     fn wipe(&self) {
         self.0.wipe();
     }
+
+    fn bodies(&self) -> Vec<Revision> {
+        self.0.bodies()
+    }
+
+    fn spoil_body(&self, revision: Revision) {
+        self.0.spoil_body(revision);
+    }
 }
 
 struct OnDisk {
@@ -70,8 +91,8 @@ impl Harness for OnDisk {
     }
 
     fn open(&self, unix_us: u64) -> Result<Opened, StoreError> {
-        // Small segments: a few entries fill one.
-        let sizes = Sizes { segment_bytes: 2_048, record_bytes_max: 1_024 };
+        // Small segments: a few entries with large values fill one.
+        let sizes = Sizes { segment_bytes: 20_480, record_bytes_max: 16_384 };
         disk::open_sized(&self.path, unix_us, sizes)
     }
 
@@ -79,6 +100,28 @@ impl Harness for OnDisk {
 
     fn wipe(&self) {
         std::fs::remove_dir_all(&self.path).unwrap();
+    }
+
+    fn bodies(&self) -> Vec<Revision> {
+        let (_database, state) = self.state();
+        let keys = state.range([0xb0]..).map(|item| item.key().unwrap());
+        keys.map(|key| Revision(u64::from_be_bytes(key[1..].try_into().unwrap()))).collect()
+    }
+
+    fn spoil_body(&self, revision: Revision) {
+        let (_database, state) = self.state();
+        let key = codec::encode_body_key(revision);
+        let mut value = state.get(&key).unwrap().unwrap().to_vec();
+        *value.last_mut().unwrap() ^= 1;
+        state.insert(key, value).unwrap();
+    }
+}
+
+impl OnDisk {
+    fn state(&self) -> (fjall::Database, fjall::Keyspace) {
+        let database = fjall::Database::builder(self.path.join("state")).open().unwrap();
+        let state = database.keyspace("state", fjall::KeyspaceCreateOptions::default).unwrap();
+        (database, state)
     }
 }
 
@@ -143,9 +186,10 @@ fn a_reader_sees_the_last_slice<H: Harness>() {
     let mut opened = store.open(10).unwrap();
     opened.appender.append(&entry(12, vec![granted(11), granted(12)])).unwrap();
     assert_eq!(opened.reader.row(&key(11)).unwrap(), None, "rows are written by slices only");
-    opened.snapshotter.slice(&[(key(11), Some(granted(11)))]).unwrap();
+    opened.snapshotter.slice(&[(key(11), Some(granted(11)))], &[]).unwrap();
     assert_eq!(opened.reader.row(&key(11)).unwrap(), Some(granted(11)));
-    opened.snapshotter.slice(&[(key(12), Some(granted(12))), (key(11), None)]).unwrap();
+    let rows = [(key(12), Some(granted(12))), (key(11), None)];
+    opened.snapshotter.slice(&rows, &[]).unwrap();
     assert_eq!(opened.reader.row(&key(11)).unwrap(), None);
     assert_eq!(opened.reader.row(&key(12)).unwrap(), Some(granted(12)));
 }
@@ -155,24 +199,24 @@ fn released_log_takes_replay_memory_with_it_but_no_row<H: Harness>() {
     let mut opened = store.open(10).unwrap();
     opened.appender.append(&grant(11)).unwrap();
     opened.appender.append(&entry(12, vec![remembered(12)])).unwrap();
-    for revision in 13..100 {
+    for revision in 13..400 {
         opened.appender.append(&grant(revision)).unwrap();
     }
     let rows: Vec<_> =
-        (13..100).chain([11]).map(|token| (key(token), Some(granted(token)))).collect();
-    opened.snapshotter.slice(&rows).unwrap();
-    opened.snapshotter.marker(Revision(99)).unwrap();
+        (13..400).chain([11]).map(|token| (key(token), Some(granted(token)))).collect();
+    opened.snapshotter.slice(&rows, &[]).unwrap();
+    opened.snapshotter.marker(Revision(399)).unwrap();
     drop(opened);
     let mut opened = store.open(10).unwrap();
     assert_eq!(opened.recovered.memory, [remembered(12)], "not released yet");
-    opened.appender.release(Revision(99)).unwrap();
+    opened.appender.release(Revision(399)).unwrap();
     drop(opened);
     store.crash(0);
     let opened = store.open(10).unwrap();
     assert_eq!(opened.recovered.memory, []);
-    assert_eq!(opened.recovered.rows.len(), 88);
+    assert_eq!(opened.recovered.rows.len(), 388);
     assert_eq!(opened.recovered.rows.first(), Some(&granted(11)));
-    assert_eq!(opened.recovered.revision, Revision(101));
+    assert_eq!(opened.recovered.revision, Revision(401));
 }
 
 fn a_lock_taken_and_released_between_snapshots_is_not_pending<H: Harness>() {
@@ -201,6 +245,14 @@ enum Step {
     Close(usize),
     /// A session opens, or one that is there ends, or one that has ended goes.
     Session(usize),
+    /// A record is written anew, so many times in one entry.
+    Put {
+        key: u8,
+        times: u64,
+        is_large: bool,
+    },
+    /// One record is deleted.
+    Delete(usize),
     /// Durable time goes on.
     Clock,
     Remember,
@@ -229,6 +281,9 @@ fn any_steps() -> impl Strategy<Value = Vec<Step>> {
         6 => any::<usize>().prop_map(Step::End),
         3 => any::<usize>().prop_map(Step::Close),
         3 => any::<usize>().prop_map(Step::Session),
+        6 => (0..4_u8, 1..4_u64, any::<bool>())
+            .prop_map(|(key, times, is_large)| Step::Put { key, times, is_large }),
+        3 => any::<usize>().prop_map(Step::Delete),
         1 => Just(Step::Clock),
         1 => Just(Step::Remember),
         3 => snapshot,
@@ -251,6 +306,8 @@ struct Run<H> {
     opened: Option<Opened>,
     pending: Pending,
     rows: BTreeMap<RowKey, Change>,
+    /// Large values, those that are no more included.
+    bodies: BTreeMap<Revision, Option<Bytes>>,
     /// All that replay memory was ever fed, and how much of it must still be there.
     memory: Vec<Change>,
     released: usize,
@@ -264,6 +321,7 @@ impl<H: Harness> Run<H> {
             opened: None,
             pending: Pending::default(),
             rows: BTreeMap::new(),
+            bodies: BTreeMap::new(),
             memory: Vec::new(),
             released: 0,
             revision: 0,
@@ -309,6 +367,8 @@ impl<H: Harness> Run<H> {
                 self.change(change(token, self.revision));
             }
             Step::Session(index) => self.session(index),
+            Step::Put { key, times, is_large } => self.put(&format!("k{key}"), times, is_large),
+            Step::Delete(index) => self.delete(index),
             Step::Clock => {
                 self.revision += 1;
                 let (at, revision) = (DurableMs(self.revision), Revision(self.revision));
@@ -341,20 +401,69 @@ impl<H: Harness> Run<H> {
         self.change(change);
     }
 
+    fn put(&mut self, key: &str, times: u64, is_large: bool) {
+        let row_key = RowKey::Record(Namespace::default(), RecordKey::parse(key).unwrap());
+        let mut changes = Vec::new();
+        for _ in 0..times {
+            self.revision += 1;
+            let before = self.rows.get(&row_key).map(Change::revision);
+            let replaced = before.filter(|before| self.bodies.contains_key(before));
+            let bytes = if is_large { large(self.revision) } else { Bytes::from_static(b"small") };
+            let value = data(bytes.clone());
+            if is_large {
+                self.bodies.insert(Revision(self.revision), Some(bytes));
+            }
+            changes.push(written(key, self.revision, value, replaced.map(|it| it.0)));
+            self.model(changes.last().unwrap());
+        }
+        self.append(changes);
+    }
+
+    fn delete(&mut self, index: usize) {
+        let records: Vec<_> =
+            self.rows.keys().filter(|key| matches!(key, RowKey::Record(..))).cloned().collect();
+        if records.is_empty() {
+            return;
+        }
+        let row_key = &records[index % records.len()];
+        let RowKey::Record(_, key) = row_key else { unreachable!() };
+        let version = self.rows[row_key].revision();
+        self.revision += 1;
+        let is_stored = self.bodies.contains_key(&version);
+        self.change(deleted(key.as_str(), version.0, self.revision, is_stored));
+    }
+
     fn change(&mut self, change: Change) {
-        match change.trace() {
-            Trace::Created(key) | Trace::Written(key) => {
-                self.rows.insert(key, change.clone());
-            }
-            Trace::Removed(key) => {
-                self.rows.remove(&key);
-            }
-            Trace::None => {}
+        self.model(&change);
+        self.append(vec![change]);
+    }
+
+    /// Takes a change into the model.
+    fn model(&mut self, change: &Change) {
+        let before = match change.trace() {
+            Trace::Created(key) | Trace::Written(key) => self.rows.insert(key, change.to_row()),
+            Trace::Removed(key) => self.rows.remove(&key),
+            Trace::None => None,
+        };
+        if let Some(body) = before.and_then(|before| self.bodies.get_mut(&before.revision())) {
+            *body = None;
         }
         if matches!(change, Change::SessionEnded(_) | Change::LeaseClosed(_)) {
             self.memory.push(change.clone());
         }
-        self.append(vec![change]);
+    }
+
+    /// Each large value is found while its record is there, and not after a snapshot that has its
+    /// end.
+    fn check_bodies(&self) {
+        let reader = &self.opened.as_ref().unwrap().reader;
+        for (revision, expected) in &self.bodies {
+            let found = match self.pending.bodies.get(revision) {
+                Some(image) => image.get().cloned(),
+                None => reader.body(*revision).unwrap(),
+            };
+            assert!(found == *expected, "version {revision}");
+        }
     }
 
     fn snapshot(&mut self, after: Option<usize>, kept: usize, release: bool, crash: bool) {
@@ -362,11 +471,15 @@ impl<H: Harness> Run<H> {
         let pending = std::mem::take(&mut self.pending);
         self.pending.through = through;
         let opened = self.opened.as_mut().unwrap();
-        for (index, (key, image)) in pending.rows.into_iter().enumerate() {
+        let rows =
+            pending.rows.into_iter().map(|(key, it)| (vec![(key, it.into_written())], vec![]));
+        let bodies =
+            pending.bodies.into_iter().map(|(key, it)| (vec![], vec![(key, it.into_written())]));
+        for (index, (rows, bodies)) in rows.chain(bodies).enumerate() {
             if after == Some(index) {
                 return self.reopen(kept);
             }
-            opened.snapshotter.slice(&[(key, image.row())]).unwrap();
+            opened.snapshotter.slice(&rows, &bodies).unwrap();
         }
         if after.is_some() {
             return self.reopen(kept);
@@ -376,6 +489,7 @@ impl<H: Harness> Run<H> {
             opened.appender.release(through).unwrap();
             self.released = self.memory.len();
         }
+        self.check_bodies();
         if crash {
             self.reopen(kept);
         }
@@ -393,6 +507,7 @@ impl<H: Harness> Run<H> {
         self.revision += 1;
         self.pending = opened.pending.clone();
         self.opened = Some(opened);
+        self.check_bodies();
     }
 }
 
@@ -412,24 +527,30 @@ fn what_is_recovered_is_the_fold_of_all_changes<H: Harness>() {
 
 /// Every place at which one snapshot can be cut short, marker and release included.
 fn a_crash_at_any_point_of_a_snapshot_loses_nothing<H: Harness>() {
-    for crash_after in 0..8 {
+    let put = |key, is_large| Step::Put { key, times: 1, is_large };
+    for crash_after in 0..14 {
         let mut run = Run::<H>::new();
-        let steps = [Step::Grant(3), Step::Grant(3)];
+        let steps = [Step::Grant(3), Step::Grant(3), put(1, true), put(2, true), put(3, false)];
         steps.into_iter().for_each(|step| run.step(step));
         // In the state before: some of these rows, and one that will be gone.
         run.snapshot(None, 0, false, true);
         run.step(Step::Grant(3));
         run.step(Step::End(0));
         run.step(Step::End(0));
+        [put(1, true), put(2, false), put(3, true), put(4, true)]
+            .into_iter()
+            .for_each(|step| run.step(step));
         run.snapshot(Some(crash_after), crash_after, false, true);
         // What the cut-short snapshot wrote ends while no marker knows of it.
         while !run.rows.is_empty() {
             run.step(Step::End(0));
+            run.step(Step::Delete(0));
         }
         run.reopen(usize::MAX);
         run.snapshot(None, 0, true, true);
         run.reopen(0);
-        assert_eq!(run.opened.unwrap().recovered.rows, []);
+        assert_eq!(run.opened.take().unwrap().recovered.rows, []);
+        assert_eq!(run.store.bodies(), []);
     }
 }
 
@@ -455,6 +576,9 @@ macro_rules! laws_hold {
             a_lock_taken_and_released_between_snapshots_is_not_pending,
             what_is_recovered_is_the_fold_of_all_changes,
             a_crash_at_any_point_of_a_snapshot_loses_nothing,
+            a_large_value_is_recovered_from_the_log_and_from_the_state,
+            a_body_that_nobody_needs_is_gone_after_the_next_snapshot,
+            a_body_that_is_damaged_is_not_read,
         })*
     };
 }

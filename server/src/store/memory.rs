@@ -10,6 +10,7 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
+use bytes::Bytes;
 use singletrack_core::{
     change::{Change, RowKey},
     types::Revision,
@@ -63,10 +64,10 @@ struct Inner {
     released: u64,
     /// Written, not synced.
     unsynced: Option<Vec<u8>>,
-    state: BTreeMap<RowKey, Option<Vec<u8>>>,
+    state: State,
     marker: Marker,
     /// Slices that no marker has confirmed.
-    slices: Vec<Vec<(RowKey, Option<Vec<u8>>)>>,
+    slices: Vec<State>,
     /// What a crash leaves of the unsynced record.
     tail: Tail,
     /// How many unconfirmed slices a crash leaves.
@@ -79,6 +80,13 @@ struct Inner {
     stalling: bool,
     /// Appends that are held up now.
     stalled: usize,
+}
+
+/// What slices wrote; `None` is a removal.
+#[derive(Clone, Debug, Default)]
+struct State {
+    rows: BTreeMap<RowKey, Option<Vec<u8>>>,
+    bodies: BTreeMap<Revision, Option<Vec<u8>>>,
 }
 
 impl Disk {
@@ -108,7 +116,7 @@ impl Disk {
             fold.entry(place, after, &entry, length(record)).map_err(damaged)?;
         }
         let mut rows = BTreeMap::new();
-        for (key, value) in &inner.state {
+        for (key, value) in &inner.state.rows {
             if let Some(value) = value {
                 let (_, change, _) =
                     codec::decode_row(&codec::encode_key(key), value).map_err(damaged)?;
@@ -213,10 +221,23 @@ impl Disk {
     /// Rows that the state holds, confirmed by a marker or not.
     #[must_use]
     pub fn rows(&self) -> usize {
-        let inner = self.lock();
-        let mut rows = inner.state.clone();
-        rows.extend(inner.slices.iter().flatten().cloned());
-        rows.into_values().flatten().count()
+        self.lock().whole().rows.into_values().flatten().count()
+    }
+
+    /// Bodies that the state holds, confirmed by a marker or not.
+    #[must_use]
+    pub fn bodies(&self) -> Vec<Revision> {
+        let bodies = self.lock().whole().bodies.into_iter();
+        bodies.filter_map(|(revision, value)| value.map(|_| revision)).collect()
+    }
+
+    /// Flips a bit of a body in the state.
+    pub fn spoil_body(&self, revision: Revision) {
+        let mut inner = self.lock();
+        let value = inner.state.bodies.get_mut(&revision).and_then(Option::as_mut);
+        if let Some(last) = value.and_then(|value| value.last_mut()) {
+            *last ^= 1;
+        }
     }
 }
 
@@ -229,10 +250,26 @@ impl Inner {
         }
         let kept = std::mem::take(&mut self.slices_kept);
         let slices = std::mem::take(&mut self.slices);
-        self.state.extend(slices.into_iter().take(kept).flatten());
+        slices.into_iter().take(kept).for_each(|slice| self.state.lay(slice));
         self.append_fault = None;
         self.snapshot_fault = None;
         self.release_fault = false;
+    }
+}
+
+impl Inner {
+    /// The state with all slices.
+    fn whole(&self) -> State {
+        let mut state = self.state.clone();
+        self.slices.iter().for_each(|slice| state.lay(slice.clone()));
+        state
+    }
+}
+
+impl State {
+    fn lay(&mut self, slice: Self) {
+        self.rows.extend(slice.rows);
+        self.bodies.extend(slice.bodies);
     }
 }
 
@@ -359,14 +396,20 @@ impl MemorySnapshotter {
 }
 
 impl Snapshotter for MemorySnapshotter {
-    fn slice(&mut self, rows: &[(RowKey, Option<Change>)]) -> Result<(), StoreError> {
-        let slice = rows
-            .iter()
-            .map(|(key, row)| {
-                let value = row.as_ref().map(|row| codec::encode_row(&codec::encode_key(key), row));
-                (key.clone(), value)
-            })
-            .collect();
+    fn slice(
+        &mut self,
+        rows: &[(RowKey, Option<Change>)],
+        bodies: &[(Revision, Option<Bytes>)],
+    ) -> Result<(), StoreError> {
+        let rows = rows.iter().map(|(key, row)| {
+            let value = row.as_ref().map(|row| codec::encode_row(&codec::encode_key(key), row));
+            (key.clone(), value)
+        });
+        let bodies = bodies.iter().map(|(revision, body)| {
+            let key = codec::encode_body_key(*revision);
+            (*revision, body.as_ref().map(|bytes| codec::encode_body(&key, bytes)))
+        });
+        let slice = State { rows: rows.collect(), bodies: bodies.collect() };
         self.lock()?.slices.push(slice);
         Ok(())
     }
@@ -374,8 +417,9 @@ impl Snapshotter for MemorySnapshotter {
     fn marker(&mut self, through: Revision) -> Result<(), StoreError> {
         let mut inner = self.lock()?;
         let slices = std::mem::take(&mut inner.slices);
-        inner.state.extend(slices.into_iter().flatten());
-        inner.state.retain(|_, value| value.is_some());
+        slices.into_iter().for_each(|slice| inner.state.lay(slice));
+        inner.state.rows.retain(|_, value| value.is_some());
+        inner.state.bodies.retain(|_, value| value.is_some());
         inner.marker = Marker { through, reached: inner.marker.reached.max(through) };
         Ok(())
     }
@@ -388,11 +432,22 @@ struct MemoryReader {
 impl Reader for MemoryReader {
     fn row(&self, key: &RowKey) -> Result<Option<Change>, StoreError> {
         let inner = self.disk.lock();
-        let newest = inner.slices.iter().rev().flatten().find(|(other, _)| other == key);
-        let value = newest.map_or_else(|| inner.state.get(key), |(_, value)| Some(value));
-        let Some(Some(value)) = value else { return Ok(None) };
+        let newest = inner.slices.iter().rev().find_map(|slice| slice.rows.get(key));
+        let Some(Some(value)) = newest.or_else(|| inner.state.rows.get(key)) else {
+            return Ok(None);
+        };
         let (_, change, _) = codec::decode_row(&codec::encode_key(key), value).map_err(damaged)?;
         Ok(Some(change))
+    }
+
+    fn body(&self, revision: Revision) -> Result<Option<Bytes>, StoreError> {
+        let inner = self.disk.lock();
+        let newest = inner.slices.iter().rev().find_map(|slice| slice.bodies.get(&revision));
+        let Some(Some(value)) = newest.or_else(|| inner.state.bodies.get(&revision)) else {
+            return Ok(None);
+        };
+        let key = codec::encode_body_key(revision);
+        codec::decode_body(&key, value).map(Some).map_err(damaged)
     }
 }
 

@@ -11,6 +11,7 @@
 //!   `max(last + 1, unix time in µs)`.
 //! - A torn tail is cut; damage before it refuses to open, naming file, offset and remedy.
 
+pub mod bodies;
 pub mod coalesce;
 mod codec;
 pub mod committer;
@@ -24,13 +25,15 @@ mod laws;
 #[cfg(test)]
 mod samples;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
+use bytes::Bytes;
 use singletrack_core::{
     change::{Change, RowKey, Transaction},
     types::Revision,
 };
 
+use bodies::Bodies;
 use coalesce::Pending;
 
 /// One batch of the track: one record of the log, one sync.
@@ -59,7 +62,8 @@ impl Entry {
 pub struct Recovered {
     /// The revision of the start entry just written: the counter stands here.
     pub revision: Revision,
-    /// The durable rows, one post-image each, in the order of their keys.
+    /// The durable rows, one post-image each, in the order of their keys. Large values are only
+    /// named in them.
     pub rows: Vec<Change>,
     /// What replay memory is rebuilt from, in the order of the log.
     pub memory: Vec<Change>,
@@ -82,16 +86,18 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// What was found, what reads, and what the committer owns.
+    /// What was found, where large values are read, and what the committer owns.
     #[must_use]
-    pub fn into_parts(self) -> (Recovered, Box<dyn Reader>, committer::Parts) {
+    pub fn into_parts(self) -> (Recovered, Arc<Bodies>, committer::Parts) {
+        let bodies = Arc::new(Bodies::new(self.reader, &self.pending));
         let parts = committer::Parts {
             appender: self.appender,
             snapshotter: self.snapshotter,
+            bodies: Arc::clone(&bodies),
             pending: self.pending,
             pending_bytes: self.pending_bytes,
         };
-        (self.recovered, self.reader, parts)
+        (self.recovered, bodies, parts)
     }
 }
 
@@ -123,11 +129,16 @@ pub trait Appender: Send {
 
 /// Writes the state, lazily and off the hot path. Not durable until its marker is.
 pub trait Snapshotter: Send {
-    /// Writes rows; `None` removes. At most [`SLICE_BYTES_MAX`] a call.
+    /// Writes rows, and bodies by the revisions that wrote them; `None` removes. At most
+    /// [`SLICE_BYTES_MAX`] a call.
     ///
     /// # Errors
     /// Any; the store is then not used again.
-    fn slice(&mut self, rows: &[(RowKey, Option<Change>)]) -> Result<(), StoreError>;
+    fn slice(
+        &mut self,
+        rows: &[(RowKey, Option<Change>)],
+        bodies: &[(Revision, Option<Bytes>)],
+    ) -> Result<(), StoreError>;
 
     /// Makes all slices durable, together with the statement that the state now holds
     /// everything up to and including `through`.
@@ -144,9 +155,15 @@ pub trait Reader: Send + Sync {
     /// # Errors
     /// [`StoreError::Damaged`] or [`StoreError::Io`].
     fn row(&self, key: &RowKey) -> Result<Option<Change>, StoreError>;
+
+    /// The body that a revision wrote, as of the last slice written.
+    ///
+    /// # Errors
+    /// As [`Self::row`].
+    fn body(&self, revision: Revision) -> Result<Option<Bytes>, StoreError>;
 }
 
-/// The most a slice may weigh, by [`Change::weight`].
+/// The most a slice may weigh, by [`Change::weight`] and the bytes of bodies.
 pub const SLICE_BYTES_MAX: usize = 4 << 20;
 
 /// Why a store can't go on. The world's fault, or an operator's; never a caller's.
@@ -155,6 +172,9 @@ pub enum StoreError {
     /// Another server writes to this store.
     #[error("the store is in use: {0}")]
     Fenced(String),
+    /// It was closed before.
+    #[error("the store is closed")]
+    Closed,
     /// A write or sync failed; what was being written may or may not be durable.
     #[error("outcome unknown: {0}")]
     OutcomeUnknown(String),

@@ -176,7 +176,7 @@ impl Fold {
             return Err(Flawed(format!("the log ends at {last}, but had reached {reached}")));
         }
         // A row that came and went since the last snapshot, and of which the state knows
-        // nothing, needs no removal.
+        // nothing, needs no removal. Of bodies nobody has looked.
         self.pending.rows.retain(|key, image| match image {
             Image::New(_) | Image::Changed(_) => true,
             Image::Gone => rows.contains_key(key),

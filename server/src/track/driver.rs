@@ -75,7 +75,7 @@ impl Track {
         meters: (TrackMeters, committer::Meters),
         on_fatal: OnFatal,
     ) -> Result<Self, StoreError> {
-        let (recovered, _reader, parts) = opened.into_parts();
+        let (recovered, bodies, parts) = opened.into_parts();
         let machine = Machine::recover(
             seed,
             config.quotas,
@@ -83,7 +83,7 @@ impl Track {
             &recovered.rows,
             &recovered.memory,
         );
-        let shared = Arc::new(Shared::new(config.lanes));
+        let shared = Arc::new(Shared::new(config.lanes, bodies));
         let (failures, failed) = std::sync::mpsc::sync_channel(1);
         let events = {
             let shared = Arc::clone(&shared);

@@ -22,6 +22,7 @@ use super::{
     lanes::{Lane, LaneLimits},
     line::{OfLine, Sink},
 };
+use crate::store::bodies::Bodies;
 
 /// A cheap way to the track; clones share it.
 #[derive(Clone)]
@@ -38,6 +39,8 @@ pub(super) struct Shared {
     /// Streams that are open, by the number in the numbers of their calls.
     lines: DashMap<u32, Arc<Sink>>,
     next_line: AtomicU32,
+    /// Where large values are read.
+    pub(super) bodies: Arc<Bodies>,
     /// When the last step ended, on the server's clock.
     pub(super) stepped_ms: AtomicU64,
 }
@@ -138,7 +141,7 @@ impl fmt::Debug for Handle {
 // === impl Shared ===
 
 impl Shared {
-    pub(super) fn new(limits: LaneLimits) -> Self {
+    pub(super) fn new(limits: LaneLimits, bodies: Arc<Bodies>) -> Self {
         Self {
             intake: Mutex::new(Intake {
                 renewals: Lane::new(limits),
@@ -156,6 +159,7 @@ impl Shared {
             next_call: AtomicU64::new(1),
             lines: DashMap::new(),
             next_line: AtomicU32::new(0),
+            bodies,
             stepped_ms: AtomicU64::new(0),
         }
     }

@@ -345,7 +345,7 @@ fn the_fixture_of_the_present_format_is_written_when_asked_for() {
             let row = |token, mode, mark| (key(token), Some(lease(token, mode, mark)));
             let rows =
                 [row(1_001, Mode::Exclusive, Some(MARK)), row(1_003, Mode::Shared, Some(MARK))];
-            opened.snapshotter.slice(&rows).unwrap();
+            opened.snapshotter.slice(&rows, &[]).unwrap();
             opened.snapshotter.marker(commit).unwrap();
         }
         if commit == Revision(1_104) {
@@ -361,14 +361,14 @@ fn the_fixture_of_the_present_format_is_written_when_asked_for() {
                     rows.push((key(it.token.0), Some(change.clone())));
                 }
             }
-            opened.snapshotter.slice(&rows).unwrap();
+            opened.snapshotter.slice(&rows, &[]).unwrap();
             opened.snapshotter.marker(commit).unwrap();
             pending.rows.clear();
         }
         if commit == Revision(1_206) {
             let pending = std::mem::take(&mut pending.rows).into_iter();
-            let rows: Vec<_> = pending.map(|(key, image)| (key, image.row())).collect();
-            opened.snapshotter.slice(&rows).unwrap();
+            let rows: Vec<_> = pending.map(|(key, image)| (key, image.into_written())).collect();
+            opened.snapshotter.slice(&rows, &[]).unwrap();
             opened.snapshotter.marker(commit).unwrap();
         }
     }

@@ -17,11 +17,20 @@ use self::{folder::Folder, log::LogAppender, state::State};
 use super::{
     Appender, Opened, StoreError,
     codec::{Flawed, Marker},
+    committer::WRITE_BYTES_MAX,
     recovery::Fold,
 };
 
 /// The newest format that this version reads, and the one it writes.
 pub const FORMAT: u32 = 3;
+
+/// The most a record of the log may weigh, bytes.
+const RECORD_BYTES_MAX: u32 = 2 << 20;
+
+const _: () = assert!(
+    WRITE_BYTES_MAX + WRITE_BYTES_MAX / 4 + frame::HEAD <= RECORD_BYTES_MAX as usize,
+    "whatever is written at once fits, with all that is around it"
+);
 
 /// Sizes that are part of the format: a log written with others is not opened, but a test may
 /// use smaller ones for a folder of its own.
@@ -35,7 +44,7 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { segment_bytes: 32 << 20, record_bytes_max: 2 << 20 }
+        Self { segment_bytes: 32 << 20, record_bytes_max: RECORD_BYTES_MAX }
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use singletrack_core::{
     change::{Change, RowKey},
@@ -76,7 +77,7 @@ impl State {
         }
     }
 
-    /// All rows, each checked, and all of them checked to be there.
+    /// All rows, each checked, and all of them checked to be there. Reads no bodies.
     pub(super) fn rows(&self) -> Result<BTreeMap<RowKey, Change>, StoreError> {
         let mut rows = BTreeMap::new();
         let mut found = Digest::default();
@@ -129,6 +130,15 @@ impl Reader for State {
             codec::decode_row(&key, &value).map_err(|flawed| self.damaged(&flawed))?;
         Ok(Some(row))
     }
+
+    fn body(&self, revision: Revision) -> Result<Option<Bytes>, StoreError> {
+        let key = codec::encode_body_key(revision);
+        let Some(value) = self.get(&key)? else { return Ok(None) };
+        let bytes = codec::decode_body(&key, &value).map_err(|flawed| {
+            self.damaged(&Flawed(format!("the value of version {revision}: {flawed}")))
+        })?;
+        Ok(Some(bytes))
+    }
 }
 
 /// Writes slices and markers.
@@ -139,7 +149,11 @@ pub(super) struct StateSnapshotter {
 }
 
 impl Snapshotter for StateSnapshotter {
-    fn slice(&mut self, rows: &[(RowKey, Option<Change>)]) -> Result<(), StoreError> {
+    fn slice(
+        &mut self,
+        rows: &[(RowKey, Option<Change>)],
+        bodies: &[(Revision, Option<Bytes>)],
+    ) -> Result<(), StoreError> {
         let State { database, rows: keyspace, .. } = &self.state;
         let flawed = |flawed: Flawed| self.state.damaged(&flawed);
         // Not synced: what a crash takes of it, the log still has until the marker stands.
@@ -158,6 +172,13 @@ impl Snapshotter for StateSnapshotter {
                     digest.sum = digest.sum.wrapping_add(codec::row_sum(&value).map_err(flawed)?);
                     batch.insert(keyspace, key, value);
                 }
+                None => batch.remove(keyspace, key),
+            }
+        }
+        for (revision, body) in bodies {
+            let key = codec::encode_body_key(*revision);
+            match body {
+                Some(bytes) => batch.insert(keyspace, key.clone(), codec::encode_body(&key, bytes)),
                 None => batch.remove(keyspace, key),
             }
         }

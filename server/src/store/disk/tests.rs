@@ -1,14 +1,17 @@
 //! What a data folder survives, and what it refuses, as a whole.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc};
 
-use singletrack_core::{change::Change, types::Revision};
+use singletrack_core::{
+    change::{Change, RecordLife, RecordWritten},
+    types::{ContentType, DurableMs, Holder, Namespace, RecordKey, RecordTtl, Revision},
+};
 use tempfile::TempDir;
 
 use super::*;
 use crate::store::{
     Entry,
-    samples::{end, entry, grant, granted, key},
+    samples::{data, end, entry, grant, granted, key, remembered},
 };
 
 const SIZES: Sizes = Sizes { segment_bytes: 4_096, record_bytes_max: 2_048 };
@@ -128,7 +131,7 @@ fn a_folder_stays_locked_while_any_part_of_it_lives() {
 fn snapshotted(path: &Path) {
     let mut opened = write(path, (11..100).map(grant));
     let rows: Vec<_> = (11..100).map(|token| (key(token), Some(granted(token)))).collect();
-    opened.snapshotter.slice(&rows).unwrap();
+    opened.snapshotter.slice(&rows, &[]).unwrap();
     opened.snapshotter.marker(Revision(99)).unwrap();
     opened.appender.release(Revision(99)).unwrap();
     opened.appender.append(&end(50, 100)).unwrap();
@@ -179,7 +182,7 @@ fn segments_are_freed_when_released() {
     let segments = || fs::read_dir(path.join("log")).unwrap().count();
     let before = segments();
     let rows: Vec<_> = (11..100).map(|token| (key(token), Some(granted(token)))).collect();
-    opened.snapshotter.slice(&rows).unwrap();
+    opened.snapshotter.slice(&rows, &[]).unwrap();
     opened.snapshotter.marker(Revision(99)).unwrap();
     opened.appender.release(Revision(50)).unwrap();
     let between = segments();
@@ -200,6 +203,39 @@ fn an_entry_too_large_for_the_log_is_an_unknown_outcome_and_the_end() {
     }
     drop(opened);
     assert_eq!(open_small(&path).unwrap().recovered.rows, [granted(11)]);
+}
+
+#[test]
+fn the_largest_write_of_a_record_fits_into_one_record_of_the_log() {
+    let (_home, path) = folder();
+    let mut opened = open(&path, 10).unwrap();
+    let before = (1 << 53) - 3;
+    let largest = RecordWritten {
+        namespace: Namespace::parse(&"n".repeat(128)).unwrap(),
+        key: RecordKey::parse(&"k".repeat(512)).unwrap(),
+        value: data(vec![7; 1 << 20].into()),
+        content_type: ContentType::parse(&"t".repeat(128)).unwrap(),
+        version: Revision(before + 1),
+        created_at: Revision(before),
+        written_by: Some(Holder::parse(&"\u{10ffff}".repeat(256)).unwrap()),
+        life: Some(RecordLife::Until {
+            at: DurableMs(u64::MAX),
+            ttl: RecordTtl::parse(31_536_000_000).unwrap(),
+        }),
+        replaced: Some(Revision(before)),
+    };
+    let written = Change::RecordWritten(Arc::new(largest));
+    let changes = vec![written.clone(), remembered(before + 1)];
+    let entry = entry(before + 1, changes);
+    assert!(entry.weight() <= WRITE_BYTES_MAX);
+    opened.appender.append(&entry).unwrap();
+    assert!(opened.appender.written_bytes() < u64::try_from(entry.weight()).unwrap());
+    drop(opened);
+    let opened = open(&path, 10).unwrap();
+    assert_eq!(opened.recovered.rows, [written.to_row()]);
+    let (revision, bytes) = written.carried().unwrap();
+    let (_, bodies, _) = opened.into_parts();
+    assert_eq!(bodies.young(revision).as_ref(), Some(bytes));
 }
 
 /// A file as it was, without the zeros at its end: fjall and the log allocate in advance.
@@ -240,7 +276,7 @@ fn a_release_cut_short_loses_nothing() {
     let (_home, path) = folder();
     let mut opened = write(&path, (11..100).map(grant));
     let rows: Vec<_> = (11..100).map(|token| (key(token), Some(granted(token)))).collect();
-    opened.snapshotter.slice(&rows).unwrap();
+    opened.snapshotter.slice(&rows, &[]).unwrap();
     opened.snapshotter.marker(Revision(99)).unwrap();
     drop(opened);
     // The log frees the oldest segment first.
@@ -260,7 +296,7 @@ fn a_state_that_lost_a_snapshot_is_harmless_while_the_log_has_it() {
     let before = kept(&path.join("state"));
     let mut opened = open_small(&path).unwrap();
     let rows: Vec<_> = (11..100).map(|token| (key(token), Some(granted(token)))).collect();
-    opened.snapshotter.slice(&rows).unwrap();
+    opened.snapshotter.slice(&rows, &[]).unwrap();
     opened.snapshotter.marker(Revision(99)).unwrap();
     drop(opened);
     restore(&path.join("state"), &before);
