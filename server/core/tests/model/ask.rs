@@ -1,9 +1,7 @@
 //! What is asked about records, in the model's words.
 
 use singletrack_core::{
-    command::{
-        Command, Expectation, IncrementRecord, PutRecord, RecordLifetime,
-    },
+    command::{Command, Expectation, IncrementRecord, PutRecord, RecordLifetime},
     types::Holder,
 };
 
@@ -51,12 +49,7 @@ fn increment(increment: &IncrementRecord) -> Write {
     Write {
         key: key.as_str().into(),
         expect: Expect::Any,
-        what: What::Increment {
-            delta: *delta,
-            min: *min,
-            max: *max,
-            lasting: lasting(*lifetime),
-        },
+        what: What::Increment { delta: *delta, min: *min, max: *max, lasting: lasting(*lifetime) },
         by: by(written_by.as_ref()),
     }
 }

@@ -125,12 +125,9 @@ impl Effect {
             Self::Put { version, created } => {
                 Told::Put { version: *version, created: *created, replayed }
             }
-            Self::Incremented { value, version, created } => Told::Incremented {
-                value: *value,
-                version: *version,
-                created: *created,
-                replayed,
-            },
+            Self::Incremented { value, version, created } => {
+                Told::Incremented { value: *value, version: *version, created: *created, replayed }
+            }
             Self::Deleted { version } => {
                 Told::Deleted { existed: true, version: *version, replayed }
             }

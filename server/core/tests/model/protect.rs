@@ -9,7 +9,7 @@ use super::{
     Effect, Met, Model, Told,
     claims::{self, is_below_or_same},
     record::Done,
-    told::OneOf,
+    told::{Number, OneOf},
 };
 
 /// Of one prefix.
@@ -54,6 +54,15 @@ impl Model {
             if count > 1 {
                 self.met.push(Met::WrittenUnderSeveral);
             }
+            let all = self.protections_of(namespace, Some(key));
+            let is_held = |resource: &str| {
+                let held = self.leases_in(namespace).flat_map(|it| it.targets.clone());
+                let held: Vec<Target> = held.filter(|it| it.mode == Mode::Exclusive).collect();
+                is_carried(resource, &held)
+            };
+            if all.iter().any(|it| !is_held(&it.resource)) {
+                self.met.push(Met::WrittenUnderReleased);
+            }
             if is_above {
                 self.met.push(Met::WrittenBelowProtection);
             }
@@ -67,7 +76,7 @@ impl Model {
     fn fence_required(&self, namespace: &str, missing: Vec<(String, String)>) -> Told {
         let each = missing.into_iter().map(|(prefix, resource)| {
             let newest = self.holders(namespace, &resource).last().copied();
-            let current = newest.map(|it| (it.token, it.holder.clone()));
+            let current = newest.map(|it| (Number(it.token.0), it.holder.clone()));
             (prefix, resource, current)
         });
         Told::FenceRequired(OneOf(each.collect()))
@@ -98,9 +107,7 @@ impl Model {
                 let told = Told::Protected { revision, existed: true, replayed: false };
                 Ok(Done::Before(told))
             }
-            (true, None) => {
-                Ok(Done::Before(Told::Unprotected { existed: false, replayed: false }))
-            }
+            (true, None) => Ok(Done::Before(Told::Unprotected { existed: false, replayed: false })),
             (true, Some(_)) => {
                 self.protections.retain(|it| !is_it(it));
                 self.met.push(Met::Unprotected);

@@ -11,7 +11,7 @@ use singletrack_core::{
 use super::{
     Effect, Met, Model, Told,
     claims::is_below_or_same,
-    told::{Mismatch, Shown},
+    told::{Mismatch, Number, Shown},
 };
 
 /// A record that is there.
@@ -166,7 +166,7 @@ impl Model {
         }
         let told = Told::VersionMismatch(Box::new(Mismatch {
             key: key.into(),
-            version: record.map_or(0, |it| it.version),
+            version: Number(record.map_or(0, |it| it.version)),
             value: record.map(|it| it.value.clone()),
             by: record.map_or_else(String::new, |it| it.by.clone()),
         }));
@@ -229,10 +229,10 @@ impl Model {
         self.records.retain(|it| it.namespace != namespace || it.key != key);
     }
 
-    /// The version that the machine gave this write; 0 when it gave none.
+    /// The version that the machine gave this write, if it gave one.
     pub(super) fn next_version(&mut self, namespace: &str, key: &str) -> u64 {
         let at = self.versions.iter().position(|it| it.0 == namespace && it.1 == key);
-        at.and_then(|at| self.versions.remove(at)).map_or(0, |it| it.2)
+        at.and_then(|at| self.versions.remove(at)).map_or(Number::UNKNOWN.0, |it| it.2)
     }
 
     fn note_write(&mut self, namespace: &str, write: &Write, old: Option<&Record>, until: Until) {
@@ -257,7 +257,7 @@ impl Model {
 
     pub(super) fn get_record(&self, namespace: &str, key: &str) -> Told {
         match self.record(namespace, key) {
-            Some(record) => Told::Record(self.show_record(record)),
+            Some(record) => Told::Record(Box::new(self.show_record(record))),
             None => Told::NotFound,
         }
     }

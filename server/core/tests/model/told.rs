@@ -60,7 +60,7 @@ pub(crate) enum Told {
         closed: u64,
         sessions: u64,
     },
-    Record(Shown),
+    Record(Box<Shown>),
     Records(Vec<Option<Shown>>),
     RecordPage {
         records: Vec<Shown>,
@@ -99,7 +99,7 @@ pub(crate) enum Told {
     },
     VersionMismatch(Box<Mismatch>),
     /// Prefix, resource, and who holds that.
-    FenceRequired(OneOf<(String, String, Option<(Token, String)>)>),
+    FenceRequired(OneOf<Lacking>),
     NotACounter,
     OutOfBounds {
         key: String,
@@ -174,10 +174,31 @@ pub(crate) struct Shown {
 pub(crate) struct Mismatch {
     pub(crate) key: String,
     /// 0: there is none.
-    pub(crate) version: u64,
+    pub(crate) version: Number,
     pub(crate) value: Option<Value>,
     pub(crate) by: String,
 }
+
+/// What a write lacks: prefix, resource, and who holds that.
+pub(crate) type Lacking = (String, String, Option<(Number, String)>);
+
+/// A token or a version; [`Number::UNKNOWN`] when the model can't know it, as the transaction that
+/// would have given it was refused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Number(pub(crate) u64);
+
+impl Number {
+    pub(crate) const UNKNOWN: Self = Self(u64::MAX);
+}
+
+impl PartialEq for Number {
+    fn eq(&self, other: &Self) -> bool {
+        let either = |it: u64| self.0 == it || other.0 == it;
+        self.0 == other.0 || either(Self::UNKNOWN.0)
+    }
+}
+
+impl Eq for Number {}
 
 /// The model allows any of these; the machine tells one.
 #[derive(Clone, Debug)]
@@ -306,7 +327,7 @@ fn replied(reply: &Reply) -> Told {
             each: it.replies.iter().map(replied).collect(),
             replayed: it.replayed,
         },
-        Reply::Record(record) => Told::Record(shown(record)),
+        Reply::Record(record) => Told::Record(Box::new(shown(record))),
         Reply::Records { results, revision: _ } => {
             Told::Records(results.iter().map(|it| it.as_ref().map(shown)).collect())
         }
@@ -318,11 +339,9 @@ fn replied(reply: &Reply) -> Told {
             }
             Told::RecordPage { records, is_last: next.is_none() }
         }
-        Reply::RecordPut { put, replayed } => Told::Put {
-            version: put.version.0,
-            created: put.created_at.0,
-            replayed: *replayed,
-        },
+        Reply::RecordPut { put, replayed } => {
+            Told::Put { version: put.version.0, created: put.created_at.0, replayed: *replayed }
+        }
         Reply::Incremented { value, put, replayed } => Told::Incremented {
             value: *value,
             version: put.version.0,
@@ -340,10 +359,9 @@ fn replied(reply: &Reply) -> Told {
         Reply::PrefixUnprotected { existed, replayed } => {
             Told::Unprotected { existed: *existed, replayed: *replayed }
         }
-        Reply::Protections { protections, more } => Told::Protections {
-            all: protections.iter().map(protection).collect(),
-            is_last: !more,
-        },
+        Reply::Protections { protections, more } => {
+            Told::Protections { all: protections.iter().map(protection).collect(), is_last: !more }
+        }
         it @ (Reply::SessionAttached(_) | Reply::SessionLeases(_) | Reply::Notice(_)) => {
             panic!("not generated: {it:?}")
         }
@@ -368,12 +386,13 @@ fn refused(refusal: &Refusal) -> Told {
         Refusal::AlreadyDone => Told::AlreadyDone,
         Refusal::VersionMismatch(it) => Told::VersionMismatch(Box::new(Mismatch {
             key: it.key.as_str().into(),
-            version: it.current.as_ref().map_or(0, |it| it.version.0),
-            value: it.current.as_ref().map(|it| it.value.clone()),
+            version: Number(it.current.as_ref().map_or(0, |it| it.version.0)),
+            value: it.current.as_ref().map(|it| it.value.to_kept()),
             by: it.current.as_ref().map_or_else(String::new, |it| name(it.written_by.as_ref())),
         })),
         Refusal::FenceRequired(it) => {
-            let current = it.current.as_ref().map(|(token, holder)| (*token, holder.to_string()));
+            let current =
+                it.current.as_ref().map(|(token, holder)| (Number(token.0), holder.to_string()));
             let one = (it.prefix.as_str().into(), it.resource.to_string(), current);
             Told::FenceRequired(OneOf(vec![one]))
         }

@@ -2,8 +2,9 @@
 //! or nothing.
 
 use singletrack_core::{
-    command::{Command, Condition, Operation, Protect, Request, Transact},
+    command::{Command, Condition, Operation, Protect, RecordLifetime, Request, Transact},
     fence::Fence,
+    types::Target,
 };
 
 use super::{Effect, Kind, Met, Model, Told, Waiter, ask, record::Done};
@@ -36,7 +37,7 @@ impl Model {
         &mut self,
         namespace: &str,
         command: &Command,
-        carried: &[singletrack_core::types::Target],
+        carried: &[Target],
     ) -> Result<Done, Told> {
         let (Protect { prefix, resource, as_admin }, is_back) = match command {
             Command::ProtectPrefix(protect) => (&**protect, false),
@@ -99,6 +100,7 @@ impl Model {
         }
         *self = after;
         self.met.push(Met::Transacted);
+        self.note_transaction(&transact.operations);
         self.remember(request, Effect::Transacted(effects));
         Told::Transacted { each: told, replayed: false }
     }
@@ -141,14 +143,12 @@ impl Model {
                     refused => return Err(refused),
                 }
             }
-            Command::TransferLease(transfer) => {
-                match after.transfer(namespace, &plain, transfer) {
-                    told @ Told::Transferred { lease_id, .. } => {
-                        return Ok((Effect::Transferred { lease_id }, told));
-                    }
-                    refused => return Err(refused),
+            Command::TransferLease(transfer) => match after.transfer(namespace, &plain, transfer) {
+                told @ Told::Transferred { lease_id, .. } => {
+                    return Ok((Effect::Transferred { lease_id }, told));
                 }
-            }
+                refused => return Err(refused),
+            },
             other => match ask::write(other) {
                 Some(write) => after.write(namespace, &write, &carried)?,
                 None => after.protect_or_not(namespace, other, &carried)?,
@@ -162,6 +162,28 @@ impl Model {
             Done::Before(_) => {
                 after.met.push(Met::AlreadyDone);
                 Err(Told::AlreadyDone)
+            }
+        }
+    }
+
+    fn note_transaction(&mut self, operations: &[Operation]) {
+        let mut counters = Vec::new();
+        let mut bound = Vec::new();
+        for operation in operations {
+            match &operation.command {
+                Command::IncrementRecord(it) if counters.contains(&&it.key) => {
+                    self.met.push(Met::CountedTwiceWithin);
+                }
+                Command::IncrementRecord(it) => counters.push(&it.key),
+                Command::PutRecord(it) => {
+                    if let RecordLifetime::Bound(lease) = it.lifetime {
+                        bound.push(lease);
+                    }
+                }
+                Command::ReleaseLease(lease) if bound.contains(lease) => {
+                    self.met.push(Met::BoundEndedWithin);
+                }
+                _ => {}
             }
         }
     }

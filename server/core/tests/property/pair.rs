@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use singletrack_core::{
-    change::{Change, LeaseGranted, RowKey, Trace},
+    change::{Change, LeaseGranted, RecordLife, RowKey, Trace},
     command::{
         AcquireLease, AnswerLeaseYield, Command, LeaseFilter, LeaseKey, LeaseRef, Lifetime,
         OpenSession, Operation, Request, RequestLeaseYield, Terms, TransferLease, YieldAnswer,
@@ -58,8 +58,10 @@ pub(super) struct Pair {
     now: Now,
     /// What is younger than a minute.
     log: Vec<(Ms, Change)>,
-    /// All of it, a decision each.
-    history: Vec<Vec<Change>>,
+    /// All of it, a decision each, and when on durable time.
+    history: Vec<(u64, Vec<Change>)>,
+    /// Durable time when time was 0.
+    base: u64,
     /// What the log makes.
     rows: BTreeMap<RowKey, Change>,
     /// Bodies in the store, by the revision that wrote them.
@@ -105,6 +107,7 @@ impl Pair {
             now: Now { ms: Ms(0) },
             log: Vec::new(),
             history: Vec::new(),
+            base: 0,
             rows: BTreeMap::new(),
             bodies: BTreeMap::new(),
             versions: Vec::new(),
@@ -523,7 +526,7 @@ impl Pair {
             }
             self.machine.take(self.now, &decision);
             self.machine.durable(self.now, self.machine.state().revision());
-            self.history.push(decision.changes.clone());
+            self.history.push((self.base + self.now.ms.0, decision.changes.clone()));
             self.log.extend(decision.changes.into_iter().map(|change| (self.now.ms, change)));
             if left == 0 {
                 break;
@@ -628,8 +631,9 @@ impl Pair {
         assert_eq!(self.machine.rows(), rows, "what was durable is there");
         self.log.iter_mut().for_each(|(at, _)| *at = Ms(0));
         self.now = Now { ms: Ms(0) };
+        self.base = durable_of(&rows);
         if self.slices.is_none() {
-            self.model.restart(durable_of(&rows));
+            self.model.restart(self.base);
         }
     }
 
@@ -654,25 +658,27 @@ impl Pair {
 
     /// A snapshot of any moment and the rest of the log make the same.
     pub(super) fn check_cuts(&self) {
-        let count = self.history.len();
-        let revision = self.machine.state().revision();
         let rows = self.machine.rows();
+        let count = self.history.len();
         for cut in [count / 4, count / 2, count.saturating_sub(2)] {
             let (before, after) = self.history.split_at(cut);
+            let before = || before.iter().flat_map(|(_, changes)| changes);
             let mut early = BTreeMap::new();
-            before.iter().flatten().for_each(|change| lay(&mut early, change));
+            before().for_each(|change| lay(&mut early, change));
             let early: Vec<Change> = early.into_values().collect();
-            let then = before.iter().flatten().map(Change::revision).max().unwrap_or_default();
-            let mut machine = Machine::recover(5, Quotas::default(), then, &early, []);
+            let revision = before().map(Change::revision).max().unwrap_or(Revision(1));
+            let mut machine = Machine::recover(5, Quotas::default(), revision, &early, []);
             machine.check();
             assert_eq!(machine.rows(), early, "what was durable then is there");
-            for changes in after {
+            let base = durable_of(&early);
+            let mut now = Now { ms: Ms(0) };
+            for (at, changes) in after {
+                now.ms = now.ms.max(Ms(at.saturating_sub(base)));
                 let decision = Decision { changes: changes.clone(), ..Decision::default() };
-                machine.take(Now { ms: Ms(0) }, &decision);
+                machine.take(now, &decision);
             }
             machine.check();
             assert_eq!(machine.rows(), rows, "a snapshot and the rest of the log make the same");
-            assert!(machine.state().revision() <= revision, "no revision but those of the log");
         }
     }
 }
@@ -706,6 +712,10 @@ fn durable_of(rows: &[Change]) -> u64 {
         Change::TimePassed { at, .. } => *at,
         Change::LeaseGranted(granted) => granted.granted_at,
         Change::LeaseClosed(closed) => closed.closed_at(),
+        Change::RecordWritten(written) => match written.life {
+            Some(RecordLife::Until { at, ttl }) => DurableMs(at.0 - ttl.ms()),
+            Some(RecordLife::Bound(_)) | None => DurableMs(0),
+        },
         _ => DurableMs(0),
     });
     each.max().unwrap_or_default().0

@@ -1,13 +1,15 @@
 //! Steps about records, and the requests that they become.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use singletrack_core::{
     body::{Body, Digest},
-    change::Change,
+    change::{Change, Protection},
     command::{
-        Command, Condition, Expectation, IncrementRecord, LeaseRef, ListRecords, Operation, Protect,
-        PutRecord, RecordLifetime, Request, Transact,
+        Command, Condition, Expectation, IncrementRecord, LeaseRef, ListRecords, Operation,
+        Protect, PutRecord, RecordLifetime, Request, Transact,
     },
     fence::{Fence, FenceTarget},
     limits,
@@ -29,10 +31,35 @@ const KEYS: [&str; 7] = ["a", "a-b", "a/b", "a/b/c", "a0", "ab", "e"];
 /// A write of a record or of a protection.
 #[derive(Clone, Debug)]
 pub(super) enum Write {
-    Put { key: u8, value: WantedValue, expect: Wanted, life: Life, by: Option<u8> },
-    Increment { key: u8, delta: i64, min: Option<i64>, max: Option<i64>, life: Life },
-    Delete { key: u8, expect: Wanted },
-    Protect { prefix: u8, resource: Resource, as_admin: bool, is_back: bool },
+    Put {
+        key: u8,
+        value: WantedValue,
+        expect: Wanted,
+        life: Life,
+        by: Option<u8>,
+    },
+    Increment {
+        key: u8,
+        delta: i64,
+        min: Option<i64>,
+        max: Option<i64>,
+        life: Life,
+    },
+    Delete {
+        key: u8,
+        expect: Wanted,
+    },
+    Protect {
+        prefix: u8,
+        resource: Resource,
+        as_admin: bool,
+        is_back: bool,
+    },
+    /// A protection that there is, if any.
+    Unprotect {
+        which: u8,
+        as_admin: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,10 +114,25 @@ pub(super) enum WantedCondition {
 /// A read.
 #[derive(Clone, Debug)]
 pub(super) enum Look {
-    Get { key: u8 },
-    Batch { keys: Vec<u8>, max_bytes: usize },
-    List { prefix: Option<u8>, after: Option<u8>, count: usize, with_values: bool, max_bytes: usize },
-    Protections { key: Option<u8>, after: Option<(u8, u8)>, count: usize },
+    Get {
+        key: u8,
+    },
+    Batch {
+        keys: Vec<u8>,
+        max_bytes: usize,
+    },
+    List {
+        prefix: Option<u8>,
+        after: Option<u8>,
+        count: usize,
+        with_values: bool,
+        max_bytes: usize,
+    },
+    Protections {
+        key: Option<u8>,
+        after: Option<(u8, u8)>,
+        count: usize,
+    },
 }
 
 // === requests ===
@@ -113,12 +155,9 @@ impl Pair {
             other => unreachable!("no write: {other:?}"),
         };
         if let Some(key) = key.filter(|_| brought.owns) {
-            let protections = self.rows().filter_map(|row| match row {
-                Change::PrefixProtected(it) if it.namespace == namespace => Some(it),
-                _ => None,
-            });
-            let covering =
-                protections.filter(|it| is_below_or_same(key.as_str(), it.prefix.as_str()));
+            let covering = self
+                .protections(&namespace)
+                .filter(|it| is_below_or_same(key.as_str(), it.prefix.as_str()));
             fences.extend(covering.filter_map(|it| self.owner(&namespace, &it.resource)));
         }
         if let Some(which) = brought.other {
@@ -128,6 +167,16 @@ impl Pair {
         }
         fences.truncate(limits::FENCES_MAX);
         Operation { fences: fences.into(), command }
+    }
+
+    fn protections<'a>(
+        &'a self,
+        namespace: &'a Namespace,
+    ) -> impl Iterator<Item = &'a Arc<Protection>> {
+        self.rows().filter_map(move |row| match row {
+            Change::PrefixProtected(it) if it.namespace == *namespace => Some(it),
+            _ => None,
+        })
     }
 
     /// The token of whoever holds a resource EXCLUSIVE.
@@ -191,6 +240,14 @@ impl Pair {
                     Command::ProtectPrefix(protect)
                 }
             }
+            Write::Unprotect { which, as_admin } => {
+                let all: Vec<_> = self.protections(namespace).collect();
+                let known = recent(&all, *which);
+                let prefix = known.map_or_else(|| key(0), |it| it.prefix.clone());
+                let resource = known.map_or_else(|| name(0), |it| it.resource.clone());
+                let as_admin = *as_admin;
+                Command::UnprotectPrefix(Box::new(Protect { prefix, resource, as_admin }))
+            }
         }
     }
 
@@ -223,10 +280,10 @@ impl Pair {
             Wanted::Anything => None,
             Wanted::Absent => Some(Expectation::Absent),
             Wanted::Exists => Some(Expectation::Exists),
-            Wanted::Current => Some(own.map_or(Expectation::Exists, Expectation::Version)),
+            Wanted::Current => Some(own.map_or(Expectation::Absent, Expectation::Version)),
             Wanted::Known(which) => {
                 let version = recent(self.known_versions(), which).copied();
-                Some(Expectation::Version(version.unwrap_or(Revision(1))))
+                Some(Expectation::Version(version.unwrap_or(Revision((1 << 53) - 2))))
             }
         }
     }
@@ -281,9 +338,9 @@ impl Pair {
             Look::List { prefix, after, count, with_values, max_bytes } => {
                 let prefix = prefix.map(key);
                 let is_within = |it: &RecordKey| {
-                    prefix.as_ref().is_none_or(|prefix| {
-                        is_below_or_same(it.as_str(), prefix.as_str())
-                    })
+                    prefix
+                        .as_ref()
+                        .is_none_or(|prefix| is_below_or_same(it.as_str(), prefix.as_str()))
                 };
                 Command::ListRecords(Box::new(ListRecords {
                     after: after.map(key).filter(is_within),
@@ -295,7 +352,8 @@ impl Pair {
             }
             Look::Protections { key, after, count } => Command::ListProtections {
                 key: key.map(self::key),
-                after: after.map(|(prefix, resource)| Box::new((self::key(prefix), name(resource)))),
+                after: after
+                    .map(|(prefix, resource)| Box::new((self::key(prefix), name(resource)))),
                 count: *count,
             },
         }
@@ -343,10 +401,10 @@ fn value() -> impl Strategy<Value = WantedValue> {
 
 fn wanted() -> impl Strategy<Value = Wanted> {
     prop_oneof![
-        5 => Just(Wanted::Anything),
-        2 => Just(Wanted::Absent),
+        9 => Just(Wanted::Anything),
+        1 => Just(Wanted::Absent),
         1 => Just(Wanted::Exists),
-        3 => Just(Wanted::Current),
+        4 => Just(Wanted::Current),
         1 => any::<u8>().prop_map(Wanted::Known),
     ]
 }
@@ -386,14 +444,19 @@ fn write() -> impl Strategy<Value = Step> {
             Write::Increment { key, delta, min, max, life }
         }),
         3 => (any_key(), wanted()).prop_map(|(key, expect)| Write::Delete { key, expect }),
-        2 => (any_key(), resource, prop::bool::weighted(0.3), prop::bool::weighted(0.4)).prop_map(
+        2 => (any_key(), resource, prop::bool::weighted(0.3), prop::bool::weighted(0.1)).prop_map(
             |(prefix, resource, as_admin, is_back)| {
                 Write::Protect { prefix, resource, as_admin, is_back }
             },
         ),
+        2 => (any::<u8>(), prop::bool::weighted(0.3))
+            .prop_map(|(which, as_admin)| Write::Unprotect { which, as_admin }),
     ];
-    (steps::place(), brought(), write)
-        .prop_map(|(at, brought, write)| Step::Write { at, brought, write })
+    (steps::place(), brought(), write).prop_map(|(at, brought, write)| Step::Write {
+        at,
+        brought,
+        write,
+    })
 }
 
 fn condition() -> impl Strategy<Value = WantedCondition> {
@@ -423,9 +486,8 @@ fn transact() -> impl Strategy<Value = Step> {
 }
 
 fn look() -> impl Strategy<Value = Look> {
-    let max_bytes = || {
-        prop_oneof![Just(1), Just(1_030), Just(5_000), Just(limits::VALUES_BYTES_MAX)]
-    };
+    let max_bytes =
+        || prop_oneof![Just(1), Just(1_030), Just(5_000), Just(limits::VALUES_BYTES_MAX)];
     let list = (
         prop::option::of(any_key()),
         prop::option::of(any_key()),

@@ -325,8 +325,10 @@ pub(super) fn transfer() -> impl Strategy<Value = Step> {
 
 fn transact() -> impl Strategy<Value = Step> {
     let operation = prop_oneof![3 => acquire(), 3 => release(), 1 => force(), 1 => transfer()];
-    (place(), prop::collection::vec(operation, 1..4)).prop_map(|(at, operations)| {
-        Step::Transact { at, conditions: Vec::new(), operations }
+    (place(), prop::collection::vec(operation, 1..4)).prop_map(|(at, operations)| Step::Transact {
+        at,
+        conditions: Vec::new(),
+        operations,
     })
 }
 
