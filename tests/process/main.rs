@@ -21,6 +21,7 @@ mod random;
 mod road;
 
 mod command;
+mod postgres;
 mod server;
 mod tools;
 
@@ -29,6 +30,7 @@ mod cli_answers;
 mod cli_leases;
 mod cli_menu;
 mod examples;
+mod fencing;
 mod grpcurl;
 mod kill_rounds;
 mod kill_sessions;
