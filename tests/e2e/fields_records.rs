@@ -312,18 +312,24 @@ fn operations() -> Vec<Case> {
         bad("operations", Malformed, vec![]),
         bad("operations", TooLarge, (0..257).map(|_| good()).collect()),
         bad("operations[0].put_record.request_id", Malformed, vec![Op::PutRecord(with_id)]),
-        bad("operations[1].increment_record.age_ms", Malformed, vec![
-            good(),
-            Op::IncrementRecord(with_age),
-        ]),
+        bad(
+            "operations[1].increment_record.age_ms",
+            Malformed,
+            vec![good(), Op::IncrementRecord(with_age)],
+        ),
         bad("operations[0].acquire_lease.wait_ms", Malformed, vec![Op::AcquireLease(waiting)]),
         bad("operations[0].operation", Malformed, vec![Op::GetRecord(get("a"))]),
         bad("operations[0].operation", Malformed, vec![Op::RenewLeases(renewals)]),
         bad("operations[0].operation", Malformed, vec![Op::Transact(transact(vec![good()]))]),
         bad("operations[1].put_record.key", Malformed, vec![good(), Op::PutRecord(put("", "x"))]),
-        bad("operations[0].put_record.fences[0].token", Malformed, vec![Op::PutRecord(
-            v1::PutRecordRequest { fences: vec![fence("a", 0)], ..put("a", "x") },
-        )]),
+        bad(
+            "operations[0].put_record.fences[0].token",
+            Malformed,
+            vec![Op::PutRecord(v1::PutRecordRequest {
+                fences: vec![fence("a", 0)],
+                ..put("a", "x")
+            })],
+        ),
         case(numbered, ALL, Malformed, "operations[0].seq", |_| {}),
         case(bare, ALL, Malformed, "operations[1].operation", |_| {}),
     ]

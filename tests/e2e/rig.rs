@@ -10,8 +10,7 @@ use singletrack::{Client, Transport};
 use singletrack_proto::{
     DOMAIN, Reason,
     v1::{
-        self, lease_service_client::LeaseServiceClient,
-        record_service_client::RecordServiceClient,
+        self, lease_service_client::LeaseServiceClient, record_service_client::RecordServiceClient,
         session_service_client::SessionServiceClient,
         transact_service_client::TransactServiceClient,
     },

@@ -13,7 +13,7 @@ fn a_body_is_inline_up_to_its_bound_and_only_named_beyond() {
         [(0, false), (1, false), (BODY_INLINE_MAX, false), (BODY_INLINE_MAX + 1, true)]
     {
         let bytes = Bytes::from(vec![b'x'; len]);
-        let body = Body::new(bytes.clone(), |_| digest);
+        let body = Body::new(&bytes, |_| digest);
         assert_eq!(body.len(), len);
         assert_eq!(body.is_empty(), len == 0);
         assert_eq!(body.is_large(), is_large);

@@ -1,6 +1,5 @@
 //! Verbs of scripts about records, protections and transactions.
 
-use bytes::Bytes;
 use singletrack_core::{
     body::{Body, Digest},
     command::{
@@ -113,7 +112,7 @@ fn value(text: &str) -> Value {
             None => text.to_owned(),
         };
         let digest = Digest(hash16(&text));
-        Body::new(Bytes::from(text), |_| digest)
+        Body::new(text.as_bytes(), |_| digest)
     };
     match (text.parse(), text.strip_prefix("data:")) {
         (Ok(number), _) => Value::Counter(number),

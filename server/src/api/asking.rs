@@ -49,8 +49,8 @@ impl<A: Ask> Asking<A> {
         decode: impl FnOnce(Context, M, Flaws) -> Result<Question, Flaws>,
     ) -> Result<Reply, Status> {
         let context = self.context(&request);
-        let question = context
-            .and_then(|context| decode(context, request.into_inner(), Flaws::under("")));
+        let question =
+            context.and_then(|context| decode(context, request.into_inner(), Flaws::under("")));
         self.put(question).await
     }
 

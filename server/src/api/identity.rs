@@ -228,9 +228,9 @@ pub(crate) fn transact(command: &Transact) -> CommandHash {
         }
     });
     let bytes = bytes.number(operations.len() as u64);
-    let bytes = operations.iter().fold(bytes, |bytes, Operation { fences, command }| {
-        bytes.raw(&of(command, fences).0)
-    });
+    let bytes = operations
+        .iter()
+        .fold(bytes, |bytes, Operation { fences, command }| bytes.raw(&of(command, fences).0));
     CommandHash(bytes.into_128_bits())
 }
 

@@ -211,8 +211,7 @@ impl<A: Ask> Edge<A> {
                 self.records.clone().call(request.map(|body| self.reading.meter(body))),
             );
         }
-        if let Some(method) = ours(<TransactServiceServer<Transactions<A>> as NamedService>::NAME)
-        {
+        if let Some(method) = ours(<TransactServiceServer<Transactions<A>> as NamedService>::NAME) {
             self.metrics.requested(method);
             return Stage::Asked(
                 self.transactions.clone().call(request.map(|body| self.reading.meter(body))),

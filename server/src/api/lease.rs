@@ -25,7 +25,9 @@ impl<A: Ask> Leases<A> {
 /// Asks, and encodes the one reply that fits the question.
 macro_rules! call {
     ($self:ident, $request:ident, $decode:path, $pattern:pat => $encode:expr) => {{
-        let $pattern = $self.0.ask(&$request, $decode).await? else { return Err($self.0.mismatch()) };
+        let $pattern = $self.0.ask(&$request, $decode).await? else {
+            return Err($self.0.mismatch());
+        };
         Ok(Response::new($encode))
     }};
 }

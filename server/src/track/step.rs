@@ -79,7 +79,8 @@ const _: () = assert!(SESSION_BYTES_MAX <= CLOSED_BYTES_MAX, "the last one that 
 const _: () = assert!(CLOSED_BYTES_MAX <= GRANTING_BYTES_MAX, "a grant is the largest of these");
 const _: () = assert!(SETTLE_BYTES_MAX + TICK_BYTES_MAX + SWEEP_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(CARRY_BYTES_MAX < BATCH_BYTES_MAX);
-const _: () = assert!(limits::NAMESPACE_CHARS_MAX + limits::RESOURCE_BYTES_MAX + 64 < CLOSED_BYTES_MAX);
+const _: () =
+    assert!(limits::NAMESPACE_CHARS_MAX + limits::RESOURCE_BYTES_MAX + 64 < CLOSED_BYTES_MAX);
 const _: () = assert!(
     limits::TRANSACTION_BYTES_MAX <= BATCH_BYTES_MAX,
     "a transaction fits into an empty batch"

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use proptest::prelude::*;
 use singletrack_core::{
     body::{Body, Digest},
@@ -364,7 +363,7 @@ impl WantedValue {
     fn value(self) -> Value {
         let body = |bytes: usize| {
             let digest = Digest([u8::try_from(bytes % 251).unwrap(); 16]);
-            Body::new(Bytes::from(vec![b'x'; bytes]), |_| digest)
+            Body::new(&vec![b'x'; bytes], |_| digest)
         };
         match self {
             Self::Data(bytes) => Value::Data(body(bytes)),

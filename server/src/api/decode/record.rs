@@ -73,8 +73,8 @@ pub(crate) fn list_records(
     message: &v1::ListRecordsRequest,
     mut flaws: Flaws,
 ) -> Result<Question, Flaws> {
-    let prefix = some(&message.prefix)
-        .and_then(|text| key(format_args!("prefix"), text, &mut flaws));
+    let prefix =
+        some(&message.prefix).and_then(|text| key(format_args!("prefix"), text, &mut flaws));
     let count = page_size(message.page_size, limits::PAGE_DEFAULT, limits::PAGE_MAX, &mut flaws);
     let after = some(&message.page_token).and_then(|text| {
         let after = read_page_token(text).and_then(|[key]| RecordKey::parse(&key).ok());
@@ -171,7 +171,8 @@ pub(crate) fn delete_record(
     }
     let fences = fences(&message.fences, &mut flaws);
     let (Some(key), true) = (key, flaws.is_empty()) else { return Err(flaws) };
-    let identity = context.identify(&message.request_id, || identity::delete(&key, expect, &fences));
+    let identity =
+        context.identify(&message.request_id, || identity::delete(&key, expect, &fences));
     let command = Command::DeleteRecord { key, expect };
     Ok(context.question(identity, message.age_ms, fences, command))
 }
@@ -207,8 +208,7 @@ pub(crate) fn unprotect_prefix(
     let protect = protect(&message.prefix, &message.resource, message.as_admin, &mut flaws);
     let fences = fences(&message.fences, &mut flaws);
     let (Some(protect), true) = (protect, flaws.is_empty()) else { return Err(flaws) };
-    let identity =
-        context.identify(&message.request_id, || identity::unprotect(&protect, &fences));
+    let identity = context.identify(&message.request_id, || identity::unprotect(&protect, &fences));
     let command = Command::UnprotectPrefix(Box::new(protect));
     Ok(context.question(identity, message.age_ms, fences, command))
 }
@@ -222,8 +222,7 @@ pub(crate) fn list_protections(
     message: &v1::ListProtectionsRequest,
     mut flaws: Flaws,
 ) -> Result<Question, Flaws> {
-    let covered =
-        some(&message.key).and_then(|text| key(format_args!("key"), text, &mut flaws));
+    let covered = some(&message.key).and_then(|text| key(format_args!("key"), text, &mut flaws));
     let count = page_size(message.page_size, limits::PAGE_DEFAULT, limits::PAGE_MAX, &mut flaws);
     let after = some(&message.page_token).and_then(|text| {
         let after = read_page_token(text).and_then(|[prefix, resource]| {
@@ -320,12 +319,7 @@ fn writer(text: &str, flaws: &mut Flaws) -> Option<Holder> {
     some(text).and_then(|text| flaws.take(format_args!("holder"), Holder::parse(text)))
 }
 
-fn protect(
-    prefix: &str,
-    resource: &str,
-    as_admin: bool,
-    flaws: &mut Flaws,
-) -> Option<Protect> {
+fn protect(prefix: &str, resource: &str, as_admin: bool, flaws: &mut Flaws) -> Option<Protect> {
     let prefix = key(format_args!("prefix"), prefix, flaws);
     let resource = flaws.take(format_args!("resource"), ResourceName::parse(resource));
     Some(Protect { prefix: prefix?, resource: resource?, as_admin })

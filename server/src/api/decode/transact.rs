@@ -45,11 +45,8 @@ pub(crate) fn transact(
         let description = format!("1..{maximum} operations are expected, found none");
         flaws.add(format_args!("operations"), description);
     }
-    let conditions: Vec<_> = conditions
-        .iter()
-        .enumerate()
-        .filter_map(|(i, it)| condition(i, it, &mut flaws))
-        .collect();
+    let conditions: Vec<_> =
+        conditions.iter().enumerate().filter_map(|(i, it)| condition(i, it, &mut flaws)).collect();
     let operations: Vec<_> = operations
         .into_iter()
         .enumerate()
@@ -136,9 +133,7 @@ fn check(operation: Option<&Op>) -> Result<(), Rejected> {
         }
         Some(Op::AcquireLease(m)) => ("acquire_lease", &m.request_id, m.age_ms),
         Some(Op::ReleaseLease(m)) => ("release_lease", &m.request_id, m.age_ms),
-        Some(Op::ForceReleaseLease(m)) => {
-            ("force_release_lease", &m.request_id, m.age_ms)
-        }
+        Some(Op::ForceReleaseLease(m)) => ("force_release_lease", &m.request_id, m.age_ms),
         Some(Op::TransferLease(m)) => ("transfer_lease", &m.request_id, m.age_ms),
         Some(Op::PutRecord(m)) => ("put_record", &m.request_id, m.age_ms),
         Some(Op::IncrementRecord(m)) => ("increment_record", &m.request_id, m.age_ms),

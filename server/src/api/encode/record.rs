@@ -15,9 +15,7 @@ use crate::api::decode;
 pub(super) fn of(reply: &Reply) -> Option<Out> {
     Some(match reply {
         Reply::Record(info) => Out::GetRecord(found(info)),
-        Reply::Records { results, revision } => {
-            Out::BatchGetRecords(batch(results, *revision))
-        }
+        Reply::Records { results, revision } => Out::BatchGetRecords(batch(results, *revision)),
         Reply::RecordPage { records, next, revision } => {
             Out::ListRecords(record_page(records, next.as_ref(), *revision))
         }
@@ -35,9 +33,12 @@ pub(super) fn of(reply: &Reply) -> Option<Out> {
                 replayed: *replayed,
             })
         }
-        Reply::PrefixUnprotected { existed, replayed } => Out::UnprotectPrefix(
-            v1::UnprotectPrefixResponse { existed: *existed, replayed: *replayed },
-        ),
+        Reply::PrefixUnprotected { existed, replayed } => {
+            Out::UnprotectPrefix(v1::UnprotectPrefixResponse {
+                existed: *existed,
+                replayed: *replayed,
+            })
+        }
         Reply::Protections { protections, more } => {
             Out::ListProtections(protection_page(protections, *more))
         }
@@ -74,9 +75,8 @@ pub(crate) fn batch(
     results: &[Option<RecordInfo>],
     revision: Revision,
 ) -> v1::BatchGetRecordsResponse {
-    let result = |it: &Option<RecordInfo>| v1::BatchGetRecordsResult {
-        record: it.as_ref().map(record),
-    };
+    let result =
+        |it: &Option<RecordInfo>| v1::BatchGetRecordsResult { record: it.as_ref().map(record) };
     v1::BatchGetRecordsResponse {
         results: results.iter().map(result).collect(),
         revision: revision.0,
@@ -99,11 +99,7 @@ pub(crate) fn record_page(
 
 /// A put.
 pub(crate) const fn record_put(put: RecordPut, replayed: bool) -> v1::PutRecordResponse {
-    v1::PutRecordResponse {
-        version: put.version.0,
-        created_at_version: put.created_at.0,
-        replayed,
-    }
+    v1::PutRecordResponse { version: put.version.0, created_at_version: put.created_at.0, replayed }
 }
 
 /// An increment.

@@ -29,8 +29,12 @@ pub(super) fn version_mismatch(mismatch: &VersionMismatch) -> v1::Refusal {
         },
     };
     let next_step = match current {
-        None => "it was deleted, has run out, or never was: decide anew, and create it with expect.absent if it is wanted",
-        Some(_) => "another has written it: decide anew from what it is now, then write with its version",
+        None => {
+            "it was deleted, has run out, or never was: decide anew, and create it with expect.absent if it is wanted"
+        }
+        Some(_) => {
+            "another has written it: decide anew from what it is now, then write with its version"
+        }
     };
     let mut refusal = new(Reason::VersionMismatch, message, next_step);
     let told = current.as_deref().filter(|written| written.value.len() <= VALUE_TOLD_BYTES_MAX);
