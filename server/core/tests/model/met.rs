@@ -79,6 +79,7 @@ met! {
         BoundEndedWithin,
         ProtectedByHolder,
         Unprotected,
+        PrefixFull,
         ConditionRefused,
         ConditionsHeld,
         LaterOperationRefused,

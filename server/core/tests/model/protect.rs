@@ -116,6 +116,7 @@ impl Model {
             (false, None) => {
                 let of_prefix = self.protections_of(namespace, None);
                 if of_prefix.iter().filter(|it| it.prefix == prefix).count() == PROTECTIONS_MAX {
+                    self.met.push(Met::PrefixFull);
                     return Err(Told::Quota);
                 }
                 let revision = self.next_version(namespace, prefix);

@@ -54,6 +54,11 @@ pub(super) enum Write {
         as_admin: bool,
         is_back: bool,
     },
+    /// One of many of one prefix.
+    ProtectMuch {
+        which: u8,
+        is_back: bool,
+    },
     /// A protection that there is, if any.
     Unprotect {
         which: u8,
@@ -232,6 +237,18 @@ impl Pair {
                         Resource::Of(lease) => self.lease(*lease).resource,
                     },
                     as_admin: *as_admin,
+                });
+                if *is_back {
+                    Command::UnprotectPrefix(protect)
+                } else {
+                    Command::ProtectPrefix(protect)
+                }
+            }
+            Write::ProtectMuch { which, is_back } => {
+                let protect = Box::new(Protect {
+                    prefix: RecordKey::parse("z").unwrap(),
+                    resource: ResourceName::parse(&format!("r{which}")).unwrap(),
+                    as_admin: true,
                 });
                 if *is_back {
                     Command::UnprotectPrefix(protect)
@@ -450,6 +467,8 @@ fn write() -> impl Strategy<Value = Step> {
         ),
         2 => (any::<u8>(), prop::bool::weighted(0.3))
             .prop_map(|(which, as_admin)| Write::Unprotect { which, as_admin }),
+        2 => (0..10_u8, prop::bool::weighted(0.2))
+            .prop_map(|(which, is_back)| Write::ProtectMuch { which, is_back }),
     ];
     (steps::place(), brought(), write).prop_map(|(at, brought, write)| Step::Write {
         at,
@@ -484,6 +503,24 @@ fn transact() -> impl Strategy<Value = Step> {
         .prop_map(|(at, conditions, operations)| Step::Transact { at, conditions, operations })
 }
 
+/// Several protections of one prefix at once, or one given anew and others behind it.
+fn protect_much() -> impl Strategy<Value = Step> {
+    let all = prop_oneof![
+        1 => (5..9_u8).prop_map(|count| (0..count).map(|which| (which, false)).collect()),
+        1 => (0..8_u8, 0..10_u8).prop_map(|(which, other)| {
+            vec![(which, true), (which, false), (other, false)]
+        }),
+    ];
+    (steps::place(), all).prop_map(|(at, all): (Place, Vec<(u8, bool)>)| {
+        let operations = all.into_iter().map(|(which, is_back)| Step::Write {
+            at: Place { fence: None, ..at.clone() },
+            brought: Brought { owns: false, other: None },
+            write: Write::ProtectMuch { which, is_back },
+        });
+        Step::Transact { operations: operations.collect(), conditions: Vec::new(), at }
+    })
+}
+
 fn look() -> impl Strategy<Value = Look> {
     let max_bytes =
         || prop_oneof![Just(1), Just(1_030), Just(5_000), Just(limits::VALUES_BYTES_MAX)];
@@ -512,6 +549,7 @@ pub(super) fn record_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         30 => write(),
         14 => transact(),
+        3 => protect_much(),
         5 => look().prop_map(Step::Look),
         8 => any::<u8>().prop_map(|which| Step::Repeat { which }),
         14 => steps::plain_acquire(),
