@@ -21,6 +21,7 @@ mod random;
 mod road;
 
 mod command;
+mod postgres;
 mod server;
 mod tools;
 
@@ -29,7 +30,9 @@ mod cli_answers;
 mod cli_leases;
 mod cli_menu;
 mod examples;
+mod fencing;
 mod grpcurl;
+mod kill_records;
 mod kill_rounds;
 mod kill_sessions;
 mod lock;

@@ -33,14 +33,14 @@ pub enum Body {
 pub struct Digest(pub [u8; 16]);
 
 impl Body {
-    /// A body of these bytes. Small ones are copied, as they would keep alive what they are a
-    /// part of; of larger ones `digest` is asked.
-    pub fn new(bytes: Bytes, digest: impl FnOnce(&[u8]) -> Digest) -> Self {
+    /// A body of these bytes, copied: shared ones would keep alive what they are a part of. Of a
+    /// larger one `digest` is asked.
+    pub fn new(bytes: &[u8], digest: impl FnOnce(&[u8]) -> Digest) -> Self {
+        let copy = Bytes::copy_from_slice(bytes);
         if bytes.len() <= BODY_INLINE_MAX {
-            return Self::Inline(Bytes::copy_from_slice(&bytes));
+            return Self::Inline(copy);
         }
-        let digest = digest(&bytes);
-        Self::Carried { bytes, digest }
+        Self::Carried { bytes: copy, digest: digest(bytes) }
     }
 
     /// Length in bytes.

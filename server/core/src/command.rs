@@ -417,3 +417,25 @@ pub enum LeaseKey {
     /// Whoever holds this resource.
     Resource(ResourceName),
 }
+
+// === impl Command ===
+
+impl Command {
+    /// Bytes of the values that it carries.
+    #[must_use]
+    pub fn value_bytes(&self) -> usize {
+        if let Self::PutRecord(put) = self {
+            return put.value.len();
+        }
+        if let Self::Transact(transact) = self {
+            return transact.operations.iter().map(|it| it.command.value_bytes()).sum();
+        }
+        0
+    }
+
+    /// It asks for values, some of which may be in the store.
+    #[must_use]
+    pub const fn reads_values(&self) -> bool {
+        matches!(self, Self::GetRecord(_) | Self::BatchGetRecords { .. } | Self::ListRecords(_))
+    }
+}

@@ -18,7 +18,7 @@ use super::{
     lanes::Owed,
     line::OfLine,
     meters::TrackMeters,
-    step::{BATCH_COMMANDS_MAX, Inbox, Outbox, Track as Steps},
+    step::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, Inbox, Outbox, Track as Steps},
 };
 use crate::{
     clock::Clock,
@@ -252,7 +252,7 @@ impl Driver {
         };
         inbox.more_renewals = self.take_renewals(&mut intake, &mut inbox.renewals);
         if self.steps.has_room_after(inbox.durable) {
-            intake.commands.take(BATCH_COMMANDS_MAX, &mut inbox.commands);
+            intake.commands.take(BATCH_COMMANDS_MAX, BATCH_BYTES_MAX, &mut inbox.commands);
         }
         let queued = intake.commands.len() + intake.renewals.len();
         drop(intake);
@@ -272,7 +272,7 @@ impl Driver {
         let mut leases = 0;
         while taken.len() < RENEWALS_A_STEP && leases < RENEWED_LEASES_A_STEP {
             let before = taken.len();
-            intake.renewals.take(1, taken);
+            intake.renewals.take(1, usize::MAX, taken);
             let Some(request) = taken.get(before) else { break };
             if let Command::RenewLeases(renewals) = &request.command {
                 leases += renewals.len();

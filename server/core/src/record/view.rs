@@ -1,9 +1,6 @@
 //! Records and protections as a decision sees them.
 
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use alloc::{collections::BTreeMap, string::String, sync::Arc};
 
 use crate::{
     change::{Change, Protection, RecordLife, RecordWritten},
@@ -18,8 +15,8 @@ use crate::{
 pub(crate) struct Over {
     /// `None`: deleted.
     records: BTreeMap<RecordKey, Option<Arc<RecordWritten>>>,
-    added: BTreeMap<(RecordKey, ResourceName), Revision>,
-    removed: BTreeSet<(RecordKey, ResourceName)>,
+    /// Since when; `None`: not any more. What stands here is hidden in the state.
+    protections: BTreeMap<(RecordKey, ResourceName), Option<Revision>>,
     /// What came and what went: records, protections, and their bytes.
     came: Counts,
     went: Counts,
@@ -65,8 +62,7 @@ impl Over {
     /// Lays a protection over the others.
     pub(crate) fn protect(&mut self, protection: &Protection) {
         let key = (protection.prefix.clone(), protection.resource.clone());
-        self.removed.remove(&key);
-        self.added.insert(key, protection.revision);
+        self.protections.insert(key, Some(protection.revision));
         self.came.protections += 1;
         self.came.bytes += protection.bytes();
     }
@@ -74,8 +70,7 @@ impl Over {
     /// Lays the end of one over the others.
     pub(crate) fn unprotect(&mut self, protection: &Protection) {
         let key = (protection.prefix.clone(), protection.resource.clone());
-        self.added.remove(&key);
-        self.removed.insert(key);
+        self.protections.insert(key, None);
         self.went.protections += 1;
         self.went.bytes += protection.bytes();
     }
@@ -152,15 +147,15 @@ impl<'a> View<'a> {
             .into_iter()
             .flat_map(|(prefix, of)| of.iter().map(move |(name, since)| (prefix, name, *since)));
         let over = self.over();
-        let is_removed = move |prefix: &RecordKey, name: &ResourceName| {
-            over.is_some_and(|over| over.removed.contains(&(prefix.clone(), name.clone())))
+        let is_hidden = move |prefix: &RecordKey, name: &ResourceName| {
+            over.is_some_and(|over| over.protections.contains_key(&(prefix.clone(), name.clone())))
         };
-        let added = over.into_iter().flat_map(|over| &over.added);
-        let prefix = alloc::string::String::from(prefix);
-        let added = added
+        let laid = over.into_iter().flat_map(|over| &over.protections);
+        let prefix = String::from(prefix);
+        let laid = laid
             .filter(move |((of, _), _)| of.as_str() == prefix)
-            .map(|((prefix, name), since)| (prefix, name, *since));
-        base.filter(move |(prefix, name, _)| !is_removed(prefix, name)).chain(added)
+            .filter_map(|((prefix, name), since)| Some((prefix, name, (*since)?)));
+        base.filter(move |(prefix, name, _)| !is_hidden(prefix, name)).chain(laid)
     }
 
     /// Since when a prefix is protected by a resource; `None`: it is not.
