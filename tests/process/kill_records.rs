@@ -65,7 +65,10 @@ async fn no_write_is_lost_or_done_twice_when_the_server_is_killed_under_load() {
     };
     assert_eq!(summary.kills, usize::try_from(rounds).unwrap(), "{again}");
     assert!(summary.writes >= summary.kills, "there was too little load: {summary:?}\n{again}");
-    assert!(rounds < 20 || summary.writes_recovered > 0, "no answer was lost: {summary:?}\n{again}");
+    assert!(
+        rounds < 20 || summary.writes_recovered > 0,
+        "no answer was lost: {summary:?}\n{again}"
+    );
     eprintln!("{summary:?}, {} events, seed {seed}", events.len());
 }
 
@@ -230,9 +233,8 @@ impl Worker {
             .await;
         match answer {
             Ok(found) => {
-                let found = found.map(|record| {
-                    (record.text().unwrap_or("no text").to_owned(), record.version)
-                });
+                let found = found
+                    .map(|record| (record.text().unwrap_or("no text").to_owned(), record.version));
                 self.note(RecordEvent::Got { key, found });
             }
             Err(error) => self.unexpected("get", &error),

@@ -76,8 +76,7 @@ fn a_sound_history_passes() {
         refused("c", "CANCELLED_WAIT"),
         Event::Live { tokens: vec![5] },
     ];
-    let summary =
-        Summary { grants: 2, repeated: 1, releases: 2, kills: 1, ..Summary::default() };
+    let summary = Summary { grants: 2, repeated: 1, releases: 2, kills: 1, ..Summary::default() };
     assert_eq!(judge(&history), Ok(summary));
 }
 
@@ -301,16 +300,14 @@ fn a_sound_history_of_records_passes() {
 #[test]
 fn a_write_that_is_lost_or_found_again_is_found_out() {
     breaks("a read finds what was written last", &[put("a", "x", 3), got(None)]);
-    breaks("a read finds what was written last", &[
-        put("a", "x", 3),
-        put("b", "y", 4),
-        got(Some(("x", 3))),
-    ]);
-    breaks("a read finds what was written last", &[
-        put("a", "x", 3),
-        deleted("b", Some(3)),
-        got(Some(("x", 3))),
-    ]);
+    breaks(
+        "a read finds what was written last",
+        &[put("a", "x", 3), put("b", "y", 4), got(Some(("x", 3)))],
+    );
+    breaks(
+        "a read finds what was written last",
+        &[put("a", "x", 3), deleted("b", Some(3)), got(Some(("x", 3)))],
+    );
     breaks("what is deleted is what was written last", &[put("a", "x", 3), deleted("b", None)]);
 }
 
