@@ -462,7 +462,7 @@ fn describe(recorder: &PrometheusRecorder) {
 mod tests {
     use super::*;
 
-    const NAMES: [&str; 18] = [
+    const NAMES: [&str; 19] = [
         name::COMMIT_SECONDS,
         name::COMMIT_BYTES,
         name::BATCH_COMMANDS,

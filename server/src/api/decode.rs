@@ -195,17 +195,17 @@ fn namespace(headers: &HeaderMap, default: &Namespace, flaws: &mut Flaws) -> Opt
 /// # Errors
 /// What is not legal about it.
 pub(crate) fn operation(context: Context, operation: v1::Operation) -> Result<Asked, Flaws> {
-    operation_within(context, operation, &Cow::Borrowed(""))
+    operation_within(context, operation, "")
 }
 
 /// The same, of one that is a part of something at `path`, which is empty or ends with a dot.
 fn operation_within(
     context: Context,
     operation: v1::Operation,
-    path: &Cow<'static, str>,
+    path: &str,
 ) -> Result<Asked, Flaws> {
     use v1::operation::Operation as Op;
-    let under = |name: &'static str| match &**path {
+    let under = |name: &'static str| match path {
         "" => Flaws::under(name),
         path => Flaws::within(Cow::Owned(format!("{path}{name}"))),
     };

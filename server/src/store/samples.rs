@@ -115,7 +115,7 @@ pub(super) fn large(version: u64) -> Bytes {
 
 /// A value of these bytes; the digest means nothing.
 pub(super) fn data(bytes: Bytes) -> Value {
-    Value::Data(Body::new(bytes, |bytes| Digest([bytes[0]; 16])))
+    Value::Data(Body::new(&bytes, |bytes| Digest([bytes[0]; 16])))
 }
 
 /// A record of that version, created with it.
@@ -289,7 +289,7 @@ fn any_put() -> impl Strategy<Value = RecordPut> {
 }
 
 fn any_value() -> impl Strategy<Value = Value> {
-    let body = |bytes: Vec<u8>, digest| Body::new(bytes.into(), |_| Digest(digest));
+    let body = |bytes: Vec<u8>, digest| Body::new(&bytes, |_| Digest(digest));
     let length = || prop_oneof![9 => 0..40_usize, 1 => Just(4_096_usize), 3 => 4_097..4_200_usize];
     let data = (any::<u8>(), length(), any::<[u8; 16]>())
         .prop_map(move |(byte, length, digest)| Value::Data(body(vec![byte; length], digest)));

@@ -24,6 +24,7 @@ use crate::{
     clock::Clock,
     store::{
         Opened, StoreError,
+        bodies::Bodies,
         committer::{self, CommitEvent, Committer, CommitterHandle},
     },
 };
@@ -83,7 +84,7 @@ impl Track {
             &recovered.rows,
             &recovered.memory,
         );
-        let shared = Arc::new(Shared::new(config.lanes));
+        let shared = Arc::new(Shared::new(config.lanes, Arc::new(Bodies::default())));
         let (failures, failed) = std::sync::mpsc::sync_channel(1);
         let events = {
             let shared = Arc::clone(&shared);

@@ -23,6 +23,7 @@ use super::{
     lanes::{Lane, LaneLimits},
     line::{OfLine, Sink},
 };
+use crate::store::bodies::Bodies;
 
 /// A cheap way to the track; clones share it.
 #[derive(Clone)]
@@ -41,6 +42,8 @@ pub(super) struct Shared {
     next_line: AtomicU32,
     /// When the last step ended, on the server's clock.
     pub(super) stepped_ms: AtomicU64,
+    /// Values that replies only name.
+    pub(super) bodies: Arc<Bodies>,
 }
 
 /// Everything that waits for the next step.
@@ -165,7 +168,7 @@ impl fmt::Debug for Handle {
 // === impl Shared ===
 
 impl Shared {
-    pub(super) fn new(limits: LaneLimits) -> Self {
+    pub(super) fn new(limits: LaneLimits, bodies: Arc<Bodies>) -> Self {
         Self {
             intake: Mutex::new(Intake {
                 renewals: Lane::new(limits),
@@ -184,6 +187,7 @@ impl Shared {
             lines: DashMap::new(),
             next_line: AtomicU32::new(0),
             stepped_ms: AtomicU64::new(0),
+            bodies,
         }
     }
 

@@ -1,7 +1,5 @@
 //! Transactions: conditions, and operations that are decoded as they are by themselves.
 
-use std::borrow::Cow;
-
 use singletrack_core::{
     command::{Command, Condition, Operation, Transact},
     limits,
@@ -98,7 +96,7 @@ fn operation(
         return None;
     }
     // Its identity is the transaction's, but what it takes from its session it takes.
-    let decoded = super::operation_within(context.clone(), message, &path(i));
+    let decoded = super::operation_within(context.clone(), message, &format!("operations[{i}]."));
     match decoded {
         Ok(Asked::Track(Question { fences, command, .. })) => Some(Operation { fences, command }),
         Ok(Asked::Ping(_)) => None,
@@ -107,10 +105,6 @@ fn operation(
             None
         }
     }
-}
-
-fn path(i: usize) -> Cow<'static, str> {
-    Cow::Owned(format!("operations[{i}]."))
 }
 
 /// Why an operation can't be one of a transaction.

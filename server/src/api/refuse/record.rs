@@ -44,6 +44,7 @@ pub(super) fn version_mismatch(mismatch: &VersionMismatch) -> v1::Refusal {
         value: told.and_then(|written| encode::value(&written.value, None)),
         value_omitted: current.is_some() && told.is_none(),
         written_by: current.as_deref().map(encode::written_by).unwrap_or_default(),
+        content_type: told.map(|written| written.content_type.to_string()),
     }));
     bounded(refusal)
 }
@@ -52,6 +53,7 @@ pub(super) fn version_mismatch(mismatch: &VersionMismatch) -> v1::Refusal {
 pub(super) fn cut_mismatch(mismatch: &mut v1::VersionMismatchDetail) -> bool {
     if mismatch.value.take().is_some() {
         mismatch.value_omitted = true;
+        mismatch.content_type = None;
         return true;
     }
     super::shorten(&mut mismatch.written_by, super::NAME_BYTES_MAX)
