@@ -113,6 +113,12 @@ pub struct ServeArgs {
     /// Sessions of one namespace, those that ended in the last minute included
     #[arg(long, value_name = "COUNT")]
     pub max_sessions_per_namespace: Option<String>,
+    /// Records of one namespace
+    #[arg(long, value_name = "COUNT")]
+    pub max_records_per_namespace: Option<String>,
+    /// Protected prefixes of one namespace
+    #[arg(long, value_name = "COUNT")]
+    pub max_protections_per_namespace: Option<String>,
     /// Bytes of names and other durable content of one namespace
     #[arg(long, value_name = "BYTES")]
     pub max_bytes_per_namespace: Option<String>,
@@ -196,7 +202,7 @@ macro_rules! option {
     };
 }
 
-const OPTIONS: [ConfigOption; 19] = [
+const OPTIONS: [ConfigOption; 21] = [
     option!(listen, |c, text| c.listen = address(text)?, |c| quoted(c.listen)),
     option!(
         admin_listen,
@@ -223,6 +229,12 @@ const OPTIONS: [ConfigOption; 19] = [
     option!(max_sessions_per_namespace, |c, text| c.quotas.sessions = count(text)?, |c| c
         .quotas
         .sessions),
+    option!(max_records_per_namespace, |c, text| c.quotas.records = count(text)?, |c| c
+        .quotas
+        .records),
+    option!(max_protections_per_namespace, |c, text| c.quotas.protections = count(text)?, |c| c
+        .quotas
+        .protections),
     option!(max_bytes_per_namespace, |c, text| c.quotas.bytes = bytes(text)?, |c| c.quotas.bytes),
     option!(max_namespaces, |c, text| c.quotas.namespaces = count(text)?, |c| c.quotas.namespaces),
     option!(max_replay_memory_bytes, |c, text| c.quotas.memory_bytes = bytes(text)?, |c| c

@@ -93,6 +93,7 @@ fn track_meters(metrics: &Metrics) -> TrackMeters {
         leases: metrics.leases.clone(),
         waiters: metrics.waiters.clone(),
         sessions: metrics.sessions.clone(),
+        records: metrics.records.clone(),
         replay_memory_bytes: metrics.replay_memory_bytes.clone(),
         expiries: metrics.expiries.clone(),
         stalls: metrics.stalls.clone(),

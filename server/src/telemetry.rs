@@ -41,6 +41,8 @@ pub mod name {
     pub const STREAMS: &str = "singletrack_streams";
     /// How many sessions there are, ended ones that are remembered included.
     pub const SESSIONS: &str = "singletrack_sessions";
+    /// How many records there are, those included that are gone and not yet deleted.
+    pub const RECORDS: &str = "singletrack_records";
     /// How many connections are open.
     pub const CONNECTIONS: &str = "singletrack_connections";
     /// How many connections were closed at once, as there were too many.
@@ -96,6 +98,26 @@ pub enum Method {
     ListLeaseWaiters,
     /// LeaseService.
     GetLeaseStats,
+    /// RecordService.
+    GetRecord,
+    /// RecordService.
+    BatchGetRecords,
+    /// RecordService.
+    ListRecords,
+    /// RecordService.
+    PutRecord,
+    /// RecordService.
+    IncrementRecord,
+    /// RecordService.
+    DeleteRecord,
+    /// RecordService.
+    ProtectPrefix,
+    /// RecordService.
+    UnprotectPrefix,
+    /// RecordService.
+    ListProtections,
+    /// TransactService.
+    Transact,
     /// SessionService.
     OpenSession,
     /// SessionService.
@@ -139,6 +161,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// [`name::CONNECTIONS_REFUSED`].
     pub connections_refused: Counter,
+    /// [`name::RECORDS`].
+    pub records: Gauge,
     /// [`name::REPLAY_MEMORY_BYTES`].
     pub replay_memory_bytes: Gauge,
     /// [`name::LOG_BYTES`].
@@ -204,7 +228,7 @@ pub fn check_filter(filter: &str) -> Result<EnvFilter, LogError> {
 
 impl Method {
     /// All methods, `Other` last.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 30] = [
         Self::AcquireLease,
         Self::AbandonLease,
         Self::RenewLeases,
@@ -218,6 +242,16 @@ impl Method {
         Self::AnswerLeaseYield,
         Self::ListLeaseWaiters,
         Self::GetLeaseStats,
+        Self::GetRecord,
+        Self::BatchGetRecords,
+        Self::ListRecords,
+        Self::PutRecord,
+        Self::IncrementRecord,
+        Self::DeleteRecord,
+        Self::ProtectPrefix,
+        Self::UnprotectPrefix,
+        Self::ListProtections,
+        Self::Transact,
         Self::OpenSession,
         Self::KeepSessionAlive,
         Self::CloseSession,
@@ -244,6 +278,16 @@ impl Method {
             Self::AnswerLeaseYield => "AnswerLeaseYield",
             Self::ListLeaseWaiters => "ListLeaseWaiters",
             Self::GetLeaseStats => "GetLeaseStats",
+            Self::GetRecord => "GetRecord",
+            Self::BatchGetRecords => "BatchGetRecords",
+            Self::ListRecords => "ListRecords",
+            Self::PutRecord => "PutRecord",
+            Self::IncrementRecord => "IncrementRecord",
+            Self::DeleteRecord => "DeleteRecord",
+            Self::ProtectPrefix => "ProtectPrefix",
+            Self::UnprotectPrefix => "UnprotectPrefix",
+            Self::ListProtections => "ListProtections",
+            Self::Transact => "Transact",
             Self::OpenSession => "OpenSession",
             Self::KeepSessionAlive => "KeepSessionAlive",
             Self::CloseSession => "CloseSession",
@@ -277,6 +321,16 @@ impl Method {
             Some(Op::AnswerLeaseYield(_)) => Self::AnswerLeaseYield,
             Some(Op::ListLeaseWaiters(_)) => Self::ListLeaseWaiters,
             Some(Op::GetLeaseStats(_)) => Self::GetLeaseStats,
+            Some(Op::GetRecord(_)) => Self::GetRecord,
+            Some(Op::BatchGetRecords(_)) => Self::BatchGetRecords,
+            Some(Op::ListRecords(_)) => Self::ListRecords,
+            Some(Op::PutRecord(_)) => Self::PutRecord,
+            Some(Op::IncrementRecord(_)) => Self::IncrementRecord,
+            Some(Op::DeleteRecord(_)) => Self::DeleteRecord,
+            Some(Op::ProtectPrefix(_)) => Self::ProtectPrefix,
+            Some(Op::UnprotectPrefix(_)) => Self::UnprotectPrefix,
+            Some(Op::ListProtections(_)) => Self::ListProtections,
+            Some(Op::Transact(_)) => Self::Transact,
         }
     }
 
@@ -318,6 +372,7 @@ impl Metrics {
             sessions: gauge(name::SESSIONS),
             connections: gauge(name::CONNECTIONS),
             connections_refused: counter(name::CONNECTIONS_REFUSED),
+            records: gauge(name::RECORDS),
             replay_memory_bytes: gauge(name::REPLAY_MEMORY_BYTES),
             log_bytes: gauge(name::LOG_BYTES),
             snapshots: counter(name::SNAPSHOTS),
@@ -390,6 +445,7 @@ fn describe(recorder: &PrometheusRecorder) {
     gauge(name::IN_FLIGHT, Unit::Count, "Calls being answered");
     gauge(name::STREAMS, Unit::Count, "Open streams of sessions");
     gauge(name::SESSIONS, Unit::Count, "Sessions, ended ones that are remembered included");
+    gauge(name::RECORDS, Unit::Count, "Records, those included that are gone and not yet deleted");
     gauge(name::CONNECTIONS, Unit::Count, "Open connections");
     gauge(name::REPLAY_MEMORY_BYTES, Unit::Bytes, "Replay memory");
     gauge(name::LOG_BYTES, Unit::Bytes, "Log that no snapshot covers yet");
@@ -406,7 +462,7 @@ fn describe(recorder: &PrometheusRecorder) {
 mod tests {
     use super::*;
 
-    const NAMES: [&str; 18] = [
+    const NAMES: [&str; 19] = [
         name::COMMIT_SECONDS,
         name::COMMIT_BYTES,
         name::BATCH_COMMANDS,
@@ -419,6 +475,7 @@ mod tests {
         name::IN_FLIGHT,
         name::STREAMS,
         name::SESSIONS,
+        name::RECORDS,
         name::CONNECTIONS,
         name::CONNECTIONS_REFUSED,
         name::REPLAY_MEMORY_BYTES,

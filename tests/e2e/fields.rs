@@ -5,6 +5,8 @@
 
 #[path = "fields_menu.rs"]
 mod menu;
+#[path = "fields_records.rs"]
+mod records;
 
 use std::collections::BTreeSet;
 
@@ -39,7 +41,7 @@ struct Field {
 }
 
 /// Fields that have no illegal value, each with the reason.
-const fn free() -> [(&'static str, &'static str); 7] {
+const fn free() -> [(&'static str, &'static str); 17] {
     [
         ("AcquireLeaseRequest.wait_ms", "more than 50,000 counts as 50,000"),
         ("AcquireLeaseRequest.age_ms", "any age is legal; an old unknown id is its own refusal"),
@@ -48,6 +50,16 @@ const fn free() -> [(&'static str, &'static str); 7] {
         ("TransferLeaseRequest.age_ms", "as in AcquireLeaseRequest"),
         ("AnswerLeaseYieldRequest.number", "0 is all; an unknown one is NOT_FOUND"),
         ("AnswerLeaseYieldRequest.will_yield", "true and false are all there are"),
+        ("ListRecordsRequest.keys_only", "true and false are all there are"),
+        ("PutRecordRequest.value.counter", "any number is legal"),
+        ("PutRecordRequest.age_ms", "as in AcquireLeaseRequest"),
+        ("IncrementRecordRequest.age_ms", "as in AcquireLeaseRequest"),
+        ("DeleteRecordRequest.age_ms", "as in AcquireLeaseRequest"),
+        ("ProtectPrefixRequest.as_admin", "true and false are all there are"),
+        ("ProtectPrefixRequest.age_ms", "as in AcquireLeaseRequest"),
+        ("UnprotectPrefixRequest.as_admin", "true and false are all there are"),
+        ("UnprotectPrefixRequest.age_ms", "as in AcquireLeaseRequest"),
+        ("TransactRequest.age_ms", "as in AcquireLeaseRequest"),
     ]
 }
 
@@ -131,7 +143,7 @@ fn requests() -> Vec<(String, String, Vec<Field>)> {
         entry.map_or(outer, |entry| &outer.nested_type[nested(outer, entry)])
     };
     let services: Vec<&ServiceDescriptorProto> = files().flat_map(|file| &file.service).collect();
-    assert_eq!(services.len(), 2, "leases and sessions");
+    assert_eq!(services.len(), 4, "leases, sessions, records and transactions");
     let mut all = Vec::new();
     for service in services {
         for method in &service.method {
@@ -161,7 +173,9 @@ fn collect<'a>(
     for field in &message.field {
         let name = format!("{name}.{}", field.name());
         let numbers = [numbers, &[field.number()]].concat();
-        if field.r#type() == Type::Message {
+        // What an operation has is tried with the call that does the same.
+        let is_operation = field.type_name() == ".singletrack.v1.Operation";
+        if field.r#type() == Type::Message && !is_operation {
             collect(find(field.type_name()), &name, &numbers, find, into);
         }
         let is_entry = message.options.as_ref().is_some_and(|options| options.map_entry());
@@ -224,6 +238,7 @@ fn is_number(kind: Type) -> bool {
             Type::Uint64
                 | Type::Uint32
                 | Type::Int32
+                | Type::Int64
                 | Type::Enum
                 | Type::Bool
                 | Type::String
@@ -238,7 +253,10 @@ fn is_number(kind: Type) -> bool {
 // === bad values ===
 
 fn cases() -> Vec<Case> {
-    [acquires(), releases(), forced(), others(), menu::cases()].into_iter().flatten().collect()
+    [acquires(), releases(), forced(), others(), menu::cases(), records::cases()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn case<M: Message>(

@@ -2,6 +2,9 @@
 //!
 //! The `match` in [`provoke`] has no `_`: a reason without a case doesn't compile.
 
+#[path = "refusals_records.rs"]
+mod records;
+
 use std::{path::Path, sync::Arc};
 
 use prost::Message;
@@ -81,6 +84,11 @@ async fn of_several_reasons_the_first_in_the_order_of_checks_is_told() {
 
 async fn provoke(reason: Reason) -> Vec<Told> {
     match reason {
+        Reason::VersionMismatch => records::version_mismatch().await,
+        Reason::FenceRequired => records::fence_required().await,
+        Reason::AlreadyDone => records::already_done().await,
+        Reason::NotACounter => records::not_a_counter().await,
+        Reason::OutOfBounds => records::out_of_bounds().await,
         Reason::Held => held().await,
         Reason::StillWaiting => still_waiting().await,
         Reason::CancelledWait => cancelled_wait().await,

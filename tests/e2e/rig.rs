@@ -10,8 +10,9 @@ use singletrack::{Client, Transport};
 use singletrack_proto::{
     DOMAIN, Reason,
     v1::{
-        self, lease_service_client::LeaseServiceClient,
+        self, lease_service_client::LeaseServiceClient, record_service_client::RecordServiceClient,
         session_service_client::SessionServiceClient,
+        transact_service_client::TransactServiceClient,
     },
 };
 use singletrack_server::{
@@ -130,6 +131,16 @@ impl Rig {
         LeaseServiceClient::new(self.channel().await)
     }
 
+    pub(crate) async fn records(&self) -> RecordServiceClient<Channel> {
+        RecordServiceClient::new(self.channel().await)
+            .max_decoding_message_size(2 << 20)
+            .max_encoding_message_size(2 << 20)
+    }
+
+    pub(crate) async fn transactions(&self) -> TransactServiceClient<Channel> {
+        TransactServiceClient::new(self.channel().await)
+    }
+
     pub(crate) async fn sessions(&self) -> SessionServiceClient<Channel> {
         SessionServiceClient::new(self.channel().await)
     }
@@ -209,6 +220,41 @@ pub(crate) fn release(grant: &v1::AcquireLeaseResponse) -> v1::ReleaseLeaseReque
         token: grant.token,
         ..Default::default()
     }
+}
+
+/// A text for a key.
+pub(crate) fn put(key: &str, text: &str) -> v1::PutRecordRequest {
+    v1::PutRecordRequest { key: key.into(), value: Some(text_value(text)), ..Default::default() }
+}
+
+/// A text as a value.
+pub(crate) fn text_value(text: &str) -> v1::RecordValue {
+    v1::RecordValue { kind: Some(v1::record_value::Kind::Text(text.into())) }
+}
+
+/// Bytes as a value.
+pub(crate) fn data_value(data: Vec<u8>) -> v1::RecordValue {
+    v1::RecordValue { kind: Some(v1::record_value::Kind::Data(data.into())) }
+}
+
+/// What a record has to be.
+pub(crate) fn expect(expect: v1::record_expectation::Expect) -> Option<v1::RecordExpectation> {
+    Some(v1::RecordExpectation { expect: Some(expect) })
+}
+
+/// An addition to a counter.
+pub(crate) fn increment(key: &str, delta: i64) -> v1::IncrementRecordRequest {
+    v1::IncrementRecordRequest { key: key.into(), delta, ..Default::default() }
+}
+
+/// A read.
+pub(crate) fn get(key: &str) -> v1::GetRecordRequest {
+    v1::GetRecordRequest { key: key.into() }
+}
+
+/// A part of a transaction.
+pub(crate) fn operation(operation: v1::operation::Operation) -> v1::Operation {
+    v1::Operation { seq: 0, operation: Some(operation) }
 }
 
 /// A condition.

@@ -32,6 +32,7 @@ mod cli_menu;
 mod examples;
 mod fencing;
 mod grpcurl;
+mod kill_records;
 mod kill_rounds;
 mod kill_sessions;
 mod lock;

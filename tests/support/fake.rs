@@ -1,6 +1,6 @@
 //! A server that says what a test told it to say, and notes what it was asked.
 //!
-//! Owns no semantics of leases at all: it is for what a real server won't do on demand, such
+//! Owns no semantics at all: it is for what a real server won't do on demand, such
 //! as reasons of the future, broken answers and silence.
 
 use std::{
@@ -12,7 +12,8 @@ use std::{
 
 use singletrack_proto::v1::{
     self, lease_service_server::LeaseService, operation::Operation, operation_reply::Reply,
-    session_service_server::SessionService,
+    record_service_server::RecordService, session_service_server::SessionService,
+    transact_service_server::TransactService,
 };
 use tokio_stream::Stream;
 use tonic::{
@@ -60,7 +61,9 @@ impl Fake {
         let fake = Self { address, script: Arc::default() };
         let server = tonic::transport::Server::builder()
             .add_service(v1::lease_service_server::LeaseServiceServer::new(fake.clone()))
+            .add_service(v1::record_service_server::RecordServiceServer::new(fake.clone()))
             .add_service(v1::session_service_server::SessionServiceServer::new(fake.clone()))
+            .add_service(v1::transact_service_server::TransactServiceServer::new(fake.clone()))
             .serve_with_incoming(TcpIncoming::from(listener));
         tokio::spawn(server);
         fake
@@ -167,6 +170,22 @@ fake_service! { LeaseService:
     answer_lease_yield(AnswerLeaseYieldRequest) -> AnswerLeaseYieldResponse as AnswerLeaseYield;
     list_lease_waiters(ListLeaseWaitersRequest) -> ListLeaseWaitersResponse as ListLeaseWaiters;
     get_lease_stats(GetLeaseStatsRequest) -> GetLeaseStatsResponse as GetLeaseStats;
+}
+
+fake_service! { RecordService:
+    get_record(GetRecordRequest) -> GetRecordResponse as GetRecord;
+    batch_get_records(BatchGetRecordsRequest) -> BatchGetRecordsResponse as BatchGetRecords;
+    list_records(ListRecordsRequest) -> ListRecordsResponse as ListRecords;
+    put_record(PutRecordRequest) -> PutRecordResponse as PutRecord;
+    increment_record(IncrementRecordRequest) -> IncrementRecordResponse as IncrementRecord;
+    delete_record(DeleteRecordRequest) -> DeleteRecordResponse as DeleteRecord;
+    protect_prefix(ProtectPrefixRequest) -> ProtectPrefixResponse as ProtectPrefix;
+    unprotect_prefix(UnprotectPrefixRequest) -> UnprotectPrefixResponse as UnprotectPrefix;
+    list_protections(ListProtectionsRequest) -> ListProtectionsResponse as ListProtections;
+}
+
+fake_service! { TransactService:
+    transact(TransactRequest) -> TransactResponse as Transact;
 }
 
 /// Streams are for a real server: this one has none, so that clients fall back to unary calls.

@@ -1,15 +1,20 @@
 //! The one judge of what clients saw: a history of calls and answers goes in, the first broken
 //! promise comes out.
 //!
-//! It knows the promises of leases so far; a later noun adds its events and its rules here. It
-//! judges only by what clients sent and were told, in the order in which they noted it, and it
+//! It knows the promises of leases, and by [`records`] those of records and transactions; a later
+//! noun adds its events and its rules here. It judges only by what clients sent and were told, in the order in which they noted it, and it
 //! assumes that no lease runs out during the history. It talks to nobody.
+
+#[path = "records_oracle.rs"]
+pub(crate) mod records;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex},
 };
+
+use self::records::{RecordEvent, RecordJudge};
 
 /// Names one logical call: its request id.
 pub(crate) type CallId = String;
@@ -57,6 +62,8 @@ pub(crate) enum Event {
     TransferSent { lease_id: String },
     /// It, or a repetition, was done: the new lease.
     Transferred { lease_id: String, new_id: String, token: u64, replayed: bool },
+    /// A record was written, read or counted.
+    Record(RecordEvent),
     /// The server was killed.
     Killed,
     /// It serves again.
@@ -93,6 +100,10 @@ pub(crate) struct Summary {
     pub(crate) releases: usize,
     pub(crate) transfers: usize,
     pub(crate) kills: usize,
+    /// Writes of records.
+    pub(crate) writes: usize,
+    /// Writes that were first told to a repeated call.
+    pub(crate) writes_recovered: usize,
 }
 
 /// Judges a whole history.
@@ -125,6 +136,7 @@ struct Judge {
     highest_token: u64,
     /// The highest token of an exclusive grant on a resource.
     highest_on: BTreeMap<String, u64>,
+    records: RecordJudge,
     summary: Summary,
 }
 
@@ -201,6 +213,12 @@ impl Judge {
             Event::TransferSent { lease_id } => self.end(lease_id, Progress::Sent),
             Event::Transferred { lease_id, new_id, token, replayed } => {
                 self.transferred(lease_id, new_id, *token, *replayed)
+            }
+            Event::Record(event) => {
+                let judged = self.records.take(event);
+                self.summary.writes = self.records.writes;
+                self.summary.writes_recovered = self.records.recovered;
+                judged.map_err(|(promise, about)| (promise, About(about)))
             }
             Event::Killed => {
                 self.summary.kills += 1;
@@ -409,6 +427,7 @@ impl Judge {
             | Event::TransferSent { lease_id }
             | Event::Transferred { lease_id, .. }
             | Event::ReleaseAnswered { lease_id, .. } => of_lease(lease_id),
+            Event::Record(event) => about.0.iter().any(|name| event.concerns(name)),
             Event::Killed | Event::Restarted | Event::Live { .. } | Event::Unexpected { .. } => {
                 true
             }

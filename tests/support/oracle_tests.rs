@@ -1,6 +1,6 @@
 //! The oracle finds each kind of broken promise, and lets a sound history pass.
 
-use super::{Claim, Event, Kind, Summary, judge};
+use super::{Claim, Event, Kind, Summary, judge, records::RecordEvent};
 
 fn sent(call: &str, resource: &str) -> Event {
     Event::AcquireSent { call: call.into(), claims: vec![Claim::exclusive(resource)] }
@@ -76,8 +76,7 @@ fn a_sound_history_passes() {
         refused("c", "CANCELLED_WAIT"),
         Event::Live { tokens: vec![5] },
     ];
-    let summary =
-        Summary { grants: 2, repeated: 1, recovered: 0, releases: 2, transfers: 0, kills: 1 };
+    let summary = Summary { grants: 2, repeated: 1, releases: 2, kills: 1, ..Summary::default() };
     assert_eq!(judge(&history), Ok(summary));
 }
 
@@ -245,4 +244,89 @@ fn a_transfer_moves_the_lease_and_raises_the_token() {
     breaks("a released lease stays released", &done(&both));
     let lost = [transferred("a", "n", 5, false), Event::Live { tokens: vec![] }];
     breaks("an acknowledged grant is never lost", &done(&lost));
+}
+
+// === records ===
+
+fn added(call: &str, delta: i64, value: i64, version: u64) -> Event {
+    Event::Record(RecordEvent::Added {
+        call: call.into(),
+        key: "sum".into(),
+        delta,
+        value,
+        version,
+        replayed: false,
+    })
+}
+
+fn put(call: &str, value: &str, version: u64) -> Event {
+    let (call, key, value) = (call.into(), "own".into(), value.into());
+    Event::Record(RecordEvent::Put { call, key, value, version, replayed: false })
+}
+
+fn deleted(call: &str, version: Option<u64>) -> Event {
+    let (call, key) = (call.into(), "own".into());
+    Event::Record(RecordEvent::Deleted { call, key, version, replayed: false })
+}
+
+fn got(found: Option<(&str, u64)>) -> Event {
+    let found = found.map(|(value, version)| (value.to_owned(), version));
+    Event::Record(RecordEvent::Got { key: "own".into(), found })
+}
+
+fn counter(found: Option<(i64, u64)>) -> Event {
+    Event::Record(RecordEvent::Counter { key: "sum".into(), found })
+}
+
+#[test]
+fn a_sound_history_of_records_passes() {
+    let history = [
+        put("a", "x", 3),
+        got(Some(("x", 3))),
+        // Told out of order, as answers come.
+        added("c", 2, 3, 6),
+        added("b", 1, 1, 5),
+        deleted("d", Some(3)),
+        got(None),
+        put("e", "y", 9),
+        deleted("f", Some(9)),
+        deleted("g", None),
+        Event::Record(RecordEvent::Summed { total: 0 }),
+        counter(Some((3, 6))),
+    ];
+    assert_eq!(judge(&history).unwrap().writes, 7);
+}
+
+#[test]
+fn a_write_that_is_lost_or_found_again_is_found_out() {
+    breaks("a read finds what was written last", &[put("a", "x", 3), got(None)]);
+    breaks(
+        "a read finds what was written last",
+        &[put("a", "x", 3), put("b", "y", 4), got(Some(("x", 3)))],
+    );
+    breaks(
+        "a read finds what was written last",
+        &[put("a", "x", 3), deleted("b", Some(3)), got(Some(("x", 3)))],
+    );
+    breaks("what is deleted is what was written last", &[put("a", "x", 3), deleted("b", None)]);
+}
+
+#[test]
+fn sums_that_are_not_exact_are_found_out() {
+    let promise = "each acknowledged addition is in the counter once, and no other is";
+    breaks(promise, &[added("a", 1, 1, 3), added("b", 1, 1, 4), counter(Some((1, 4)))]);
+    breaks(promise, &[added("a", 1, 1, 3), added("b", 1, 3, 5), counter(Some((3, 5)))]);
+    let promise = "a counter is the sum of what was added";
+    breaks(promise, &[added("a", 1, 1, 3), counter(None)]);
+    breaks(promise, &[added("a", 1, 1, 3), counter(Some((2, 4)))]);
+}
+
+#[test]
+fn writes_done_twice_and_versions_used_twice_are_found_out() {
+    breaks("a repeated write has one effect", &[put("a", "x", 3), put("a", "x", 4)]);
+    breaks("a repeated write says that it was replayed", &[put("a", "x", 3), put("a", "x", 3)]);
+    breaks("a version is used once", &[put("a", "x", 3), added("b", 1, 1, 3)]);
+    let fell = [put("a", "x", 4), deleted("b", Some(4)), put("c", "x", 3)];
+    breaks("versions of a record rise, over deletes too", &fell);
+    breaks("nobody sees half of a transaction", &[Event::Record(RecordEvent::Summed { total: 5 })]);
 }

@@ -10,7 +10,10 @@ use singletrack_proto::{DOMAIN, Reason, Retry, v1};
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
 use tonic_types::pb;
 
-use crate::{Deadlock, Facts, FieldViolation, Held, LeaseEnd, LimitMismatch};
+use crate::{
+    Deadlock, Facts, FenceRequired, FieldViolation, Held, LeaseEnd, LimitMismatch, OutOfBounds,
+    VersionMismatch,
+};
 
 /// Why a call has no result.
 ///
@@ -32,7 +35,15 @@ struct Inner {
     message: String,
     next_step: String,
     facts: Option<Facts>,
+    part: Option<Part>,
     request_id: Option<String>,
+}
+
+/// Which part of a transaction was refused, by its index.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Condition(u32),
+    Operation(u32),
 }
 
 /// Whose word an error is.
@@ -161,6 +172,51 @@ impl Error {
         }
     }
 
+    /// What the record is instead: of `VERSION_MISMATCH`.
+    #[must_use]
+    pub fn version_mismatch(&self) -> Option<&VersionMismatch> {
+        match self.refusal() {
+            Some(Facts::VersionMismatch(mismatch)) => Some(mismatch),
+            Some(_) | None => None,
+        }
+    }
+
+    /// What protects the record: of `FENCE_REQUIRED`.
+    #[must_use]
+    pub fn fence_required(&self) -> Option<&FenceRequired> {
+        match self.refusal() {
+            Some(Facts::FenceRequired(required)) => Some(required),
+            Some(_) | None => None,
+        }
+    }
+
+    /// The bounds, one of which would be crossed: of `OUT_OF_BOUNDS`.
+    #[must_use]
+    pub fn out_of_bounds(&self) -> Option<&OutOfBounds> {
+        match self.refusal() {
+            Some(Facts::OutOfBounds(bounds)) => Some(bounds),
+            Some(_) | None => None,
+        }
+    }
+
+    /// Of a transaction: index of the condition that did not hold, from 0.
+    #[must_use]
+    pub fn condition_index(&self) -> Option<u32> {
+        match self.inner.part {
+            Some(Part::Condition(index)) => Some(index),
+            Some(Part::Operation(_)) | None => None,
+        }
+    }
+
+    /// Of a transaction: index of the operation that was refused, from 0.
+    #[must_use]
+    pub fn operation_index(&self) -> Option<u32> {
+        match self.inner.part {
+            Some(Part::Operation(index)) => Some(index),
+            Some(Part::Condition(_)) | None => None,
+        }
+    }
+
     /// How the lease ended: of `LEASE_LOST`.
     #[must_use]
     pub fn lease_end(&self) -> Option<LeaseEnd> {
@@ -239,6 +295,28 @@ impl Error {
         Self::from_refusal(refusal)
     }
 
+    /// A lease that has ended, and how, where that is known.
+    pub(crate) fn lease_lost(lost: Option<v1::LeaseLostDetail>) -> Self {
+        Self::lost(v1::Refusal {
+            reason: v1::RefusalReason::LeaseLost.into(),
+            message: "the lease has ended".into(),
+            next_step: "stop what it protected".into(),
+            detail: lost.map(v1::refusal::Detail::LeaseLost),
+            ..Default::default()
+        })
+    }
+
+    /// Another writer was first each time: `self` is what the last attempt met.
+    pub(crate) fn outrun(mut self, attempts: u32) -> Self {
+        self.inner.message = format!(
+            "expected to write within {attempts} attempts, found another writer first each time: {}",
+            self.inner.message
+        );
+        "allow more attempts, or hold a lease while you read and write"
+            .clone_into(&mut self.inner.next_step);
+        self
+    }
+
     /// The time limit of the call passed here.
     pub(crate) fn deadline_passed() -> Self {
         let mut error = Self::plain(
@@ -272,6 +350,7 @@ impl Error {
             message: message.into(),
             next_step: next_step.into(),
             facts: None,
+            part: None,
             request_id: None,
         };
         Self { inner: Box::new(inner) }
@@ -363,6 +442,11 @@ impl Error {
         if refusal.retry_after_ms > 0 {
             inner.retry_after = Some(Duration::from_millis(refusal.retry_after_ms));
         }
+        inner.part = match (refusal.condition_index, refusal.operation_index) {
+            (Some(index), _) => Some(Part::Condition(index)),
+            (None, Some(index)) => Some(Part::Operation(index)),
+            (None, None) => None,
+        };
         inner.next_step = refusal.next_step;
         if !refusal.message.is_empty() {
             inner.message = refusal.message;

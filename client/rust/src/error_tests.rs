@@ -27,8 +27,8 @@ fn refusal(reason: Reason, detail: Option<v1::refusal::Detail>) -> v1::Refusal {
         reason: reason.to_wire().into(),
         message: "words".into(),
         next_step: "do this".into(),
-        retry_after_ms: 0,
         detail,
+        ..Default::default()
     }
 }
 
@@ -139,6 +139,63 @@ fn a_deadlock_names_its_cycle_and_a_limit_both_numbers() {
     let expected = LimitMismatch { resource: "r".into(), limit: 5, asked: 6 };
     assert_eq!(error.limit_mismatch(), Some(&expected));
     assert!(!error.is_retryable());
+}
+
+#[test]
+fn what_a_write_met_is_told_in_plain_values() {
+    use v1::refusal::Detail;
+
+    use crate::{FenceRequired, OutOfBounds, Value, VersionMismatch};
+    let detail = v1::VersionMismatchDetail {
+        key: "k".into(),
+        current_version: 9,
+        value: Some(v1::RecordValue { kind: Some(v1::record_value::Kind::Text("x".into())) }),
+        value_omitted: false,
+        written_by: String::new(),
+        content_type: Some("a/b".into()),
+    };
+    let error = served(Reason::VersionMismatch, Some(Detail::VersionMismatch(detail)));
+    let expected = VersionMismatch {
+        key: "k".into(),
+        current_version: Some(9),
+        value: Some(Value::from("x")),
+        value_omitted: false,
+        written_by: None,
+        content_type: Some("a/b".into()),
+    };
+    assert_eq!(error.version_mismatch(), Some(&expected));
+    assert!(!error.is_retryable() && !error.may_have_happened());
+
+    let detail = v1::FenceRequiredDetail {
+        prefix: "p".into(),
+        resource: "r".into(),
+        current_token: 0,
+        holder: String::new(),
+    };
+    let error = served(Reason::FenceRequired, Some(Detail::FenceRequired(detail)));
+    let (prefix, resource) = ("p".into(), "r".into());
+    let expected = FenceRequired { prefix, resource, current_token: None, holder: None };
+    assert_eq!(error.fence_required(), Some(&expected));
+
+    let detail = v1::OutOfBoundsDetail { key: "n".into(), value: -3, min: Some(-4), max: None };
+    let error = served(Reason::OutOfBounds, Some(Detail::OutOfBounds(detail)));
+    let expected = OutOfBounds { key: "n".into(), value: -3, min: Some(-4), max: None };
+    assert_eq!(error.out_of_bounds(), Some(&expected));
+    assert!(error.version_mismatch().is_none() && error.fence_required().is_none());
+}
+
+#[test]
+fn a_refusal_of_a_transaction_names_its_part() {
+    let refusal = |condition_index, operation_index| v1::Refusal {
+        reason: Reason::NotFound.to_wire().into(),
+        condition_index,
+        operation_index,
+        ..Default::default()
+    };
+    for (condition, operation) in [(Some(0), None), (None, Some(3)), (None, None)] {
+        let error = Error::from_refusal(refusal(condition, operation));
+        assert_eq!((error.condition_index(), error.operation_index()), (condition, operation));
+    }
 }
 
 #[test]

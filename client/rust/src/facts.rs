@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use singletrack_proto::v1::{self, refusal::Detail};
 
-use crate::held::{Deadlock, Held, LimitMismatch};
+use crate::{
+    held::{Deadlock, Held, LimitMismatch},
+    record::{FenceRequired, OutOfBounds, VersionMismatch},
+};
 
 /// What stands behind a refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +20,12 @@ pub enum Facts {
     Deadlock(Deadlock),
     /// Another number of permits: with `LIMIT_MISMATCH`.
     LimitMismatch(LimitMismatch),
+    /// What the record is instead: with `VERSION_MISMATCH`.
+    VersionMismatch(VersionMismatch),
+    /// What protects the record: with `FENCE_REQUIRED`.
+    FenceRequired(FenceRequired),
+    /// The bounds, one of which would be crossed: with `OUT_OF_BOUNDS`.
+    OutOfBounds(OutOfBounds),
     /// Which fence failed: with `STALE_FENCE`.
     #[non_exhaustive]
     StaleFence {
@@ -111,6 +120,13 @@ impl Facts {
             Detail::LimitMismatch(mismatch) => {
                 Self::LimitMismatch(LimitMismatch::from_wire(mismatch))
             }
+            Detail::VersionMismatch(mismatch) => {
+                Self::VersionMismatch(VersionMismatch::from_wire(mismatch))
+            }
+            Detail::FenceRequired(required) => {
+                Self::FenceRequired(FenceRequired::from_wire(required))
+            }
+            Detail::OutOfBounds(bounds) => Self::OutOfBounds(OutOfBounds::from_wire(bounds)),
             Detail::StaleFence(stale) => Self::StaleFence {
                 index: stale.index,
                 resource: stale.resource,

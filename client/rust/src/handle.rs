@@ -168,6 +168,10 @@ impl LeaseHandle {
         Fence::new(self.resource(), self.token)
     }
 
+    pub(crate) const fn life(&self) -> &Arc<Life> {
+        &self.life
+    }
+
     /// Whether it may be believed to be held.
     #[must_use]
     pub fn state(&self) -> HoldState {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use singletrack_proto::v1::{self, operation::Operation, operation_reply::Reply};
 
 use crate::{
-    Acquire, Client, Error, ForceRelease, Release, Renewal, Target, Transfer, Transport,
+    Acquire, Client, Error, Fence, ForceRelease, Release, Renewal, Target, Transfer, Transport,
     facts::duration_ms,
 };
 
@@ -100,6 +100,30 @@ impl Lease {
     pub fn resource(&self) -> &str {
         self.targets.first().map_or("", |target| &target.resource)
     }
+
+    /// "Only if I still hold this": to be given to any mutating call.
+    #[must_use]
+    pub fn fence(&self) -> Fence {
+        Fence::new(self.resource(), self.token)
+    }
+
+    pub(crate) fn from_wire(
+        reply: v1::AcquireLeaseResponse,
+        targets: Vec<Target>,
+        holder: String,
+        request_id: String,
+    ) -> Self {
+        Self {
+            targets,
+            holder,
+            lease_id: reply.lease_id,
+            token: reply.token,
+            remaining: duration_ms(reply.remaining_ms),
+            waited: duration_ms(reply.waited_ms),
+            replayed: reply.replayed,
+            request_id,
+        }
+    }
 }
 
 // === impl Client ===
@@ -121,16 +145,7 @@ impl Client {
         let (targets, holder) = (wish.targets().to_vec(), wish.holder.clone());
         let answered = self.call(Operation::AcquireLease(wish.into_wire())).await?;
         let Reply::AcquireLease(reply) = answered.reply else { return Err(mismatch()) };
-        Ok(Lease {
-            targets,
-            holder,
-            lease_id: reply.lease_id,
-            token: reply.token,
-            remaining: duration_ms(reply.remaining_ms),
-            waited: duration_ms(reply.waited_ms),
-            replayed: reply.replayed,
-            request_id: answered.request_id,
-        })
+        Ok(Lease::from_wire(reply, targets, holder, answered.request_id))
     }
 
     /// Gives up an acquire of unknown outcome: its waiter is dropped, a lease it got is

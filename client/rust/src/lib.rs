@@ -62,6 +62,47 @@
 //! # }
 //! ```
 //!
+//! # Records and transactions
+//!
+//! A record is a value with a version that is never used twice. A write may say which version it
+//! expects, carry the token of a lease, or both; a stale one is refused, and the refusal says what
+//! is there instead.
+//!
+//! ```no_run
+//! use singletrack::Client;
+//!
+//! # async fn tour(client: Client) -> Result<(), singletrack::Error> {
+//! let order = client.record("orders/7/state");
+//! let new = order.put("new").expect_absent().await?;
+//! match order.put("packed").expect_version(new.version).await {
+//!     Ok(_) => {}
+//!     Err(error) => {
+//!         if let Some(found) = error.version_mismatch() {
+//!             eprintln!("somebody else wrote {:?}", found.value);
+//!         }
+//!         return Err(error);
+//!     }
+//! }
+//! // Read, compute, write, and again if others were faster.
+//! order.modify(|current| Some(format!("{}, labelled", current?.text()?))).await?;
+//! // A counter knows its bounds, so that nobody sells what is not there.
+//! let left = client.record("stock/screws").increment(-3).min(0).await?.value;
+//! # let _ = left;
+//!
+//! // All of it at one moment, or nothing; the lease is held until then.
+//! let lease = client.lease("orders/7").acquire().await?;
+//! let shipped = client
+//!     .transact()
+//!     .holding(&lease)
+//!     .put("orders/7/state", "shipped")
+//!     .increment("orders/shipped", 1)
+//!     .release(&lease)
+//!     .await?;
+//! println!("{:?} orders so far", shipped.incremented(1).map(|it| it.value));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Call by call
 //!
 //! ```no_run
@@ -111,16 +152,19 @@ mod held;
 mod lease;
 mod life;
 mod op;
+mod record;
 mod request;
 mod request_id;
 mod retry;
 mod session;
 mod show;
 mod target;
+mod transact;
 mod wish;
 mod yields;
 
 pub use acquire::Acquire;
+pub use bytes::Bytes;
 pub use client::{
     Builder, Client, DEFAULT_SESSION_TTL, DEFAULT_TIMEOUT, DEFAULT_URL, MAX_WAIT, Transport,
 };
@@ -131,10 +175,17 @@ pub use health::Health;
 pub use held::{Deadlock, DeadlockRelation, DeadlockStep, Held, HeldBy, HeldWaiter, LimitMismatch};
 pub use lease::{Abandoned, ForceReleased, Lease, Released, Renewed, Transferred};
 pub use life::HoldState;
+pub use record::{
+    BoundLease, Delete, Deleted, FenceRequired, Increment, Incremented, ListProtections,
+    ListRecords, MODIFY_ATTEMPTS, Modified, OutOfBounds, Protect, Protected, Protection,
+    ProtectionPage, Put, Record, RecordHandle, RecordPage, Records, Snapshot, Unprotect,
+    Unprotected, Value, VersionMismatch, Written,
+};
 pub use request::{Fence, ForceRelease, List, ListWaiters, Release, Renewal, Transfer};
 pub use request_id::new_request_id;
 pub use show::{Check, Holders, LeaseInfo, Page, Stats, WaiterInfo, WaiterPage};
 pub use singletrack_proto::{Reason, Retry};
 pub use target::{Mode, Reach, Target};
+pub use transact::{Transact, TransactOperation, TransactReply, Transacted, When};
 pub use wish::LeaseWish;
 pub use yields::{AnswerYield, RequestYield, YieldAnswer, YieldRequest, YieldStatus};

@@ -5,9 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use singletrack_proto::v1;
 
-use crate::Lease;
+use crate::{Lease, LeaseHandle};
 
 /// "Only if this token is still current on this resource."
+///
+/// A lease that is held says it of itself: `&lease` is as good wherever a fence is taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fence {
     /// The resource.
@@ -87,6 +89,28 @@ impl Fence {
     #[must_use]
     pub fn new(resource: impl Into<String>, token: u64) -> Self {
         Self { resource: resource.into(), token }
+    }
+
+    pub(crate) fn into_wire(self) -> v1::Fence {
+        v1::Fence { target: Some(v1::fence::Target::Resource(self.resource)), token: self.token }
+    }
+}
+
+impl From<&LeaseHandle> for Fence {
+    fn from(lease: &LeaseHandle) -> Self {
+        lease.fence()
+    }
+}
+
+impl From<&Lease> for Fence {
+    fn from(lease: &Lease) -> Self {
+        lease.fence()
+    }
+}
+
+impl<R: Into<String>> From<(R, u64)> for Fence {
+    fn from((resource, token): (R, u64)) -> Self {
+        Self::new(resource, token)
     }
 }
 
@@ -343,13 +367,7 @@ impl ListWaiters {
 }
 
 pub(crate) fn wire_fences(fences: Vec<(String, u64)>) -> Vec<v1::Fence> {
-    fences
-        .into_iter()
-        .map(|(resource, token)| v1::Fence {
-            target: Some(v1::fence::Target::Resource(resource)),
-            token,
-        })
-        .collect()
+    fences.into_iter().map(|fence| Fence::from(fence).into_wire()).collect()
 }
 
 /// A time for the wire.

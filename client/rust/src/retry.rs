@@ -31,6 +31,7 @@ pub(crate) struct Answered {
 #[derive(Debug)]
 pub(crate) struct Pauses {
     next: Duration,
+    max: Duration,
 }
 
 // === impl Answered ===
@@ -47,13 +48,18 @@ impl Answered {
 
 impl Pauses {
     pub(crate) const fn new() -> Self {
-        Self { next: PAUSE_MIN }
+        Self::between(PAUSE_MIN, PAUSE_MAX)
+    }
+
+    /// The first is `min` at most, and none is longer than `max`.
+    pub(crate) const fn between(min: Duration, max: Duration) -> Self {
+        Self { next: min, max }
     }
 
     /// The next one, between a half and the whole of what it grows to.
     pub(crate) fn next(&mut self) -> Duration {
         let whole = self.next;
-        self.next = (whole * 2).min(PAUSE_MAX);
+        self.next = (whole * 2).min(self.max);
         let jitter = getrandom::u32().map_or(0.5, |bits| f64::from(bits) / f64::from(u32::MAX));
         whole / 2 + (whole / 2).mul_f64(jitter)
     }

@@ -6,6 +6,10 @@
 mod fake;
 #[path = "calls/menu.rs"]
 mod menu;
+#[path = "calls/records.rs"]
+mod records;
+#[path = "calls/transact.rs"]
+mod transact;
 
 use std::time::Duration;
 
@@ -18,7 +22,7 @@ use singletrack_proto::v1::{self, operation::Operation, operation_reply::Reply};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn granted(token: u64) -> Reply {
+pub(crate) fn granted(token: u64) -> Reply {
     Reply::AcquireLease(v1::AcquireLeaseResponse {
         lease_id: "ab".repeat(16),
         token,

@@ -65,6 +65,10 @@ impl State {
             Change::LeaseEnded(ended) => self.absorb_end(now, ended),
             Change::LeaseClosed(closed) => self.absorb_close(now, closed),
             Change::LeaseReopened { token, .. } => self.absorb_reopening(*token),
+            Change::RecordWritten(written) => self.absorb_record(now, written),
+            Change::RecordDeleted(deleted) => self.absorb_record_end(deleted),
+            Change::PrefixProtected(protection) => self.absorb_protection(protection),
+            Change::PrefixUnprotected(protection) => self.absorb_unprotection(protection),
         }
         self.take_revision(change.revision());
     }
@@ -78,7 +82,11 @@ impl State {
             | Change::LeaseReopened { .. }
             | Change::LeaseGranted(_)
             | Change::SessionOpened(_)
-            | Change::SessionSwept { .. } => {}
+            | Change::SessionSwept { .. }
+            | Change::RecordWritten(_)
+            | Change::RecordDeleted(_)
+            | Change::PrefixProtected(_)
+            | Change::PrefixUnprotected(_) => {}
             Change::RequestRemembered(remembered) => self.remember(now, remembered),
             Change::RequestAbandoned { id, .. } => self.memory.abandon(now, *id),
             Change::SessionEnded(ended) => self.recall_session_end(now, ended),
@@ -91,7 +99,7 @@ impl State {
     }
 
     /// It was that durable time when this was logged, so it is not earlier now.
-    fn pass_time(&mut self, now: Ms, at: DurableMs) {
+    pub(crate) fn pass_time(&mut self, now: Ms, at: DurableMs) {
         self.clock_base = self.clock_base.max(DurableMs(at.0.saturating_sub(now.0)));
     }
 
@@ -212,6 +220,7 @@ impl State {
         self.yields.remove(&granted.token);
         self.unindex_lease(slot, &granted);
         self.unindex_actor(space, slot, &granted);
+        self.orphan(granted.token);
         let totals = &mut self.space_mut(space).totals;
         match end {
             LeaseEnd::Released | LeaseEnd::Transferred => totals.released += 1,
@@ -421,6 +430,9 @@ impl State {
             closed: 0,
             waiters: BTreeMap::new(),
             sessions: 0,
+            records: BTreeMap::new(),
+            protections: BTreeMap::new(),
+            protection_count: 0,
             bytes: 0,
             totals: Totals::default(),
         };
@@ -434,7 +446,9 @@ impl State {
         let is_idle = space.leases.is_empty()
             && space.waiters.is_empty()
             && space.closed == 0
-            && space.sessions == 0;
+            && space.sessions == 0
+            && space.records.is_empty()
+            && space.protections.is_empty();
         if is_idle {
             assert!(space.bytes == 0, "an empty namespace weighs nothing");
             let space = self.spaces.remove(slot as usize);

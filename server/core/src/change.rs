@@ -14,12 +14,16 @@
 
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
+use bytes::Bytes;
+
 use crate::{
+    body::Body,
     command::Terms,
     refusal::{LeaseEnd, SessionEnd},
     types::{
-        Actor, Claim, DurableMs, Holder, LeaseId, LockDelay, Mode, Namespace, Reach, RequestHash,
-        RequestMark, ResourceName, Revision, SessionId, SessionNumber, Target, Targets, Token, Ttl,
+        Actor, Claim, ContentType, DurableMs, Holder, LeaseId, LockDelay, Mode, Namespace, Reach,
+        RecordKey, RecordTtl, RequestHash, RequestMark, ResourceName, Revision, SessionId,
+        SessionNumber, Target, Targets, Token, Ttl, Value,
     },
 };
 
@@ -86,6 +90,80 @@ pub enum Change {
         /// When.
         revision: Revision,
     },
+    /// Tag 30: a record has this value. Durable; the whole row.
+    RecordWritten(Arc<RecordWritten>),
+    /// Tag 31: a record is no more. Durable: the row goes.
+    RecordDeleted(Arc<RecordDeleted>),
+    /// Tag 32: a prefix is protected by a resource. Durable; the whole row.
+    PrefixProtected(Arc<Protection>),
+    /// Tag 33: it is not any more. Durable: the row goes.
+    PrefixUnprotected(Arc<Protection>),
+}
+
+/// A record, as it is kept. In a change a large value is carried; in a row and in the machine it is
+/// only named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordWritten {
+    /// Where.
+    pub namespace: Namespace,
+    /// Its name.
+    pub key: RecordKey,
+    /// What it holds.
+    pub value: Value,
+    /// As its writer said.
+    pub content_type: ContentType,
+    /// Its version and the revision of this change.
+    pub version: Revision,
+    /// The version with which it was created.
+    pub created_at: Revision,
+    /// Who wrote it, as far as known.
+    pub written_by: Option<Holder>,
+    /// How long it lasts; `None`: until it is deleted.
+    pub life: Option<RecordLife>,
+    /// The version of what it replaces, if that has its value in the store.
+    pub replaced: Option<Revision>,
+}
+
+/// How long a record lasts that does not last for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordLife {
+    /// Until a moment.
+    Until {
+        /// Which.
+        at: DurableMs,
+        /// How long that was when it was said.
+        ttl: RecordTtl,
+    },
+    /// As long as the lease with this token.
+    Bound(Token),
+}
+
+/// The end of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordDeleted {
+    /// Where.
+    pub namespace: Namespace,
+    /// Its name.
+    pub key: RecordKey,
+    /// The revision of this change.
+    pub revision: Revision,
+    /// The version that it had.
+    pub version: Revision,
+    /// The same, if that has its value in the store.
+    pub replaced: Option<Revision>,
+}
+
+/// A prefix that is, or was, protected by a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protection {
+    /// Where.
+    pub namespace: Namespace,
+    /// The key from which on.
+    pub prefix: RecordKey,
+    /// What a writer must hold, exclusive.
+    pub resource: ResourceName,
+    /// The revision of this change.
+    pub revision: Revision,
 }
 
 /// A lease, as it is kept. A million of these are, so what nearly all have is flat and small, and
@@ -258,8 +336,34 @@ pub enum Effect {
         /// From whom.
         holder: Holder,
     },
-    /// A transaction; the effects of its operations.
-    Transacted(Vec<Effect>),
+    /// A transaction.
+    Transacted {
+        /// Its last revision.
+        commit: Revision,
+        /// The effects of its operations.
+        effects: Vec<Effect>,
+    },
+    /// It wrote a record.
+    RecordPut(RecordPut),
+    /// It added to a counter.
+    Incremented {
+        /// What the counter then was.
+        value: i64,
+        /// The record that this is.
+        put: RecordPut,
+    },
+    /// It deleted a record.
+    RecordDeleted {
+        /// The version that it had.
+        version: Revision,
+    },
+    /// It protected a prefix.
+    PrefixProtected {
+        /// When.
+        revision: Revision,
+    },
+    /// It took a protection back.
+    PrefixUnprotected,
     /// It gave a lease to another holder.
     Transferred {
         /// The new lease.
@@ -283,6 +387,15 @@ pub enum Effect {
     },
 }
 
+/// A record that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordPut {
+    /// Its version.
+    pub version: Revision,
+    /// The version with which it was created.
+    pub created_at: Revision,
+}
+
 /// The key of a durable row: one per thing that is kept.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RowKey {
@@ -292,6 +405,10 @@ pub enum RowKey {
     Session(Namespace, SessionNumber),
     /// A lease.
     Lease(Namespace, Token),
+    /// A record. After what it may be bound to.
+    Record(Namespace, RecordKey),
+    /// A protection.
+    Protection(Namespace, RecordKey, ResourceName),
 }
 
 /// What a change leaves in the durable state.
@@ -502,6 +619,10 @@ impl Change {
             Self::LeaseEnded(_) => 11,
             Self::LeaseClosed(_) => 12,
             Self::LeaseReopened { .. } => 13,
+            Self::RecordWritten(_) => 30,
+            Self::RecordDeleted(_) => 31,
+            Self::PrefixProtected(_) => 32,
+            Self::PrefixUnprotected(_) => 33,
         }
     }
 
@@ -521,6 +642,11 @@ impl Change {
             Self::RequestRemembered(remembered) => remembered.revision,
             Self::LeaseGranted(granted) => granted.token.revision(),
             Self::LeaseEnded(ended) => ended.revision,
+            Self::RecordWritten(written) => written.version,
+            Self::RecordDeleted(deleted) => deleted.revision,
+            Self::PrefixProtected(protection) | Self::PrefixUnprotected(protection) => {
+                protection.revision
+            }
         }
     }
 
@@ -551,7 +677,42 @@ impl Change {
                 Trace::Removed(RowKey::Lease(namespace.clone(), *token))
             }
             Self::TimePassed { .. } => Trace::Written(RowKey::Clock),
+            // One that was created anew may have a row of before.
+            Self::RecordWritten(written) => Trace::Written(written.row_key()),
+            Self::RecordDeleted(deleted) => {
+                Trace::Removed(RowKey::Record(deleted.namespace.clone(), deleted.key.clone()))
+            }
+            Self::PrefixProtected(protection) => Trace::Written(protection.row_key()),
+            Self::PrefixUnprotected(protection) => Trace::Removed(protection.row_key()),
         }
+    }
+
+    /// The body that it carries into the store, under its revision.
+    #[must_use]
+    pub fn carried(&self) -> Option<(Revision, &Bytes)> {
+        let Self::RecordWritten(written) = self else { return None };
+        Some((written.version, written.value.body()?.carried()?))
+    }
+
+    /// The body in the store that nobody needs after it.
+    #[must_use]
+    pub fn replaced(&self) -> Option<Revision> {
+        if let Self::RecordWritten(written) = self {
+            return written.replaced;
+        }
+        if let Self::RecordDeleted(deleted) = self {
+            return deleted.replaced;
+        }
+        None
+    }
+
+    /// As a row: without what goes to the store by itself.
+    #[must_use]
+    pub fn to_row(&self) -> Self {
+        if let Self::RecordWritten(written) = self {
+            return Self::RecordWritten(written.to_kept());
+        }
+        self.clone()
     }
 
     /// An upper bound of its size in the log, bytes.
@@ -572,7 +733,55 @@ impl Change {
                 240 + closed.granted.weight() + closed.ended.namespace.as_str().len()
             }
             Self::LeaseReopened { namespace, .. } => 48 + namespace.as_str().len(),
+            Self::RecordWritten(written) => written.weight(),
+            Self::RecordDeleted(deleted) => {
+                64 + deleted.namespace.as_str().len() + deleted.key.as_str().len()
+            }
+            Self::PrefixProtected(protection) | Self::PrefixUnprotected(protection) => {
+                48 + protection.namespace.as_str().len()
+                    + protection.prefix.as_str().len()
+                    + protection.resource.as_str().len()
+            }
         }
+    }
+}
+
+// === impl RecordWritten ===
+
+impl RecordWritten {
+    /// As the machine and its row keep it: a large value is only named.
+    #[must_use]
+    pub fn to_kept(self: &Arc<Self>) -> Arc<Self> {
+        match self.value.body().and_then(|body| body.carried()) {
+            None => Arc::clone(self),
+            Some(_) => Arc::new(Self { value: self.value.to_kept(), ..(**self).clone() }),
+        }
+    }
+
+    /// Its version, if its value is in the store, or on its way there.
+    #[must_use]
+    pub fn stored(&self) -> Option<Revision> {
+        self.value.body().filter(|body| body.is_large()).map(|_| self.version)
+    }
+
+    fn row_key(&self) -> RowKey {
+        RowKey::Record(self.namespace.clone(), self.key.clone())
+    }
+
+    fn weight(&self) -> usize {
+        let value = self.value.body().and_then(Body::bytes).map_or(0, Bytes::len);
+        let by = self.written_by.as_ref().map_or(0, |by| by.as_str().len());
+        let names = self.namespace.as_str().len() + self.key.as_str().len();
+        144 + names + self.content_type.as_str().len() + by + value
+    }
+}
+
+// === impl Protection ===
+
+impl Protection {
+    fn row_key(&self) -> RowKey {
+        let (prefix, resource) = (self.prefix.clone(), self.resource.clone());
+        RowKey::Protection(self.namespace.clone(), prefix, resource)
     }
 }
 
@@ -583,8 +792,14 @@ impl Effect {
         match self {
             Self::Released | Self::LeaseEnded { .. } => 32,
             Self::ForceReleased { holder } => 16 + holder.as_str().len(),
-            Self::Transacted(effects) => 16 + effects.iter().map(Self::weight).sum::<usize>(),
-            Self::Acquired { .. } | Self::Transferred { .. } => 48,
+            Self::Transacted { effects, .. } => {
+                24 + effects.iter().map(Self::weight).sum::<usize>()
+            }
+            Self::Acquired { .. } | Self::Transferred { .. } | Self::Incremented { .. } => 48,
+            Self::RecordPut(_)
+            | Self::RecordDeleted { .. }
+            | Self::PrefixProtected { .. }
+            | Self::PrefixUnprotected => 32,
         }
     }
 }

@@ -5,8 +5,9 @@ use alloc::boxed::Box;
 use crate::{
     fence::Fence,
     types::{
-        Actor, CallId, Holder, Labels, LeaseId, LockDelay, MaxHold, Namespace, Priority,
-        RequestHash, RequestMark, ResourceName, SessionId, Targets, Token, Ttl, Words,
+        Actor, CallId, ContentType, Holder, Labels, LeaseId, LockDelay, MaxHold, Namespace,
+        Priority, RecordKey, RecordTtl, RequestHash, RequestMark, ResourceName, Revision,
+        SessionId, Targets, Token, Ttl, Value, Words,
     },
 };
 
@@ -128,8 +129,159 @@ pub enum Command {
     /// End the waits of these calls, which are answered CANCELLED_WAIT; at most
     /// [`crate::limits::SEEN_MAX`]. Has no answer itself.
     CancelWaits(Box<[CallId]>),
-    /// Several mutations, all or nothing. At most [`crate::limits::OPERATIONS_MAX`].
-    Transact(Box<[Command]>),
+    /// Read a record.
+    GetRecord(RecordKey),
+    /// Read several records at one moment.
+    BatchGetRecords {
+        /// Which, 1..=[`crate::limits::BATCH_GET_MAX`].
+        keys: Box<[RecordKey]>,
+        /// Bytes of values, 1..=[`crate::limits::VALUES_BYTES_MAX`]; what is more is left out.
+        max_bytes: usize,
+    },
+    /// List records by key.
+    ListRecords(Box<ListRecords>),
+    /// Write a record.
+    PutRecord(Box<PutRecord>),
+    /// Add to a counter.
+    IncrementRecord(Box<IncrementRecord>),
+    /// Delete a record.
+    DeleteRecord {
+        /// Which.
+        key: RecordKey,
+        /// What it has to be; never [`Expectation::Absent`].
+        expect: Option<Expectation>,
+    },
+    /// Demand a lease of whoever writes below a prefix.
+    ProtectPrefix(Box<Protect>),
+    /// Demand it no longer.
+    UnprotectPrefix(Box<Protect>),
+    /// List protections by prefix and resource.
+    ListProtections {
+        /// Only those that cover this key.
+        key: Option<RecordKey>,
+        /// Only those behind this one.
+        after: Option<Box<(RecordKey, ResourceName)>>,
+        /// At most so many, 1..=[`crate::limits::PAGE_MAX`].
+        count: usize,
+    },
+    /// Several mutations, all or nothing.
+    Transact(Box<Transact>),
+}
+
+/// Several mutations, all or nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transact {
+    /// Judged on the state before, at most [`crate::limits::CONDITIONS_MAX`].
+    pub conditions: Box<[Condition]>,
+    /// Carried out in their order, 1..=[`crate::limits::OPERATIONS_MAX`].
+    pub operations: Box<[Operation]>,
+}
+
+/// A condition of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// A token is current.
+    Fence(Fence),
+    /// A record is as expected.
+    Record {
+        /// Which.
+        key: RecordKey,
+        /// What it has to be.
+        expect: Expectation,
+    },
+}
+
+/// An operation of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// What must hold in the state before. At most [`crate::limits::FENCES_MAX`].
+    pub fences: Box<[Fence]>,
+    /// A mutation that doesn't wait.
+    pub command: Command,
+}
+
+/// What a record has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expectation {
+    /// There is none.
+    Absent,
+    /// There is one.
+    Exists,
+    /// There is one with this version.
+    Version(Revision),
+}
+
+/// Writes a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutRecord {
+    /// Which.
+    pub key: RecordKey,
+    /// What it is to hold.
+    pub value: Value,
+    /// As its writer says.
+    pub content_type: ContentType,
+    /// What it has to be before; `None`: anything.
+    pub expect: Option<Expectation>,
+    /// How long it lasts.
+    pub lifetime: RecordLifetime,
+    /// Who writes; `None`: the holder of the session it is an operation of, if it is.
+    pub written_by: Option<Holder>,
+}
+
+/// Adds to a counter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncrementRecord {
+    /// Which.
+    pub key: RecordKey,
+    /// What; not 0.
+    pub delta: i64,
+    /// The least it may become.
+    pub min: Option<i64>,
+    /// The most it may become.
+    pub max: Option<i64>,
+    /// How long one lasts that this creates; [`RecordLifetime::Kept`] means for ever.
+    pub lifetime: RecordLifetime,
+    /// Who writes; as in [`PutRecord`].
+    pub written_by: Option<Holder>,
+}
+
+/// How long a record is to last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordLifetime {
+    /// Until it is deleted.
+    Forever,
+    /// As long as what it replaces would have.
+    Kept,
+    /// So long.
+    Ttl(RecordTtl),
+    /// As long as this lease.
+    Bound(LeaseRef),
+}
+
+/// A page of records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListRecords {
+    /// Only this key and those below it.
+    pub prefix: Option<RecordKey>,
+    /// Only those behind this one, which is within the prefix.
+    pub after: Option<RecordKey>,
+    /// At most so many, 1..=[`crate::limits::PAGE_MAX`].
+    pub count: usize,
+    /// With their values.
+    pub with_values: bool,
+    /// Bytes of values, 1..=[`crate::limits::VALUES_BYTES_MAX`].
+    pub max_bytes: usize,
+}
+
+/// A prefix and the resource that protects it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protect {
+    /// This key and all below it.
+    pub prefix: RecordKey,
+    /// What a writer must hold, exclusive.
+    pub resource: ResourceName,
+    /// Whoever asks need not hold it.
+    pub as_admin: bool,
 }
 
 /// Asks for a lease.
@@ -264,4 +416,26 @@ pub enum LeaseKey {
     Id(LeaseId),
     /// Whoever holds this resource.
     Resource(ResourceName),
+}
+
+// === impl Command ===
+
+impl Command {
+    /// Bytes of the values that it carries.
+    #[must_use]
+    pub fn value_bytes(&self) -> usize {
+        if let Self::PutRecord(put) = self {
+            return put.value.len();
+        }
+        if let Self::Transact(transact) = self {
+            return transact.operations.iter().map(|it| it.command.value_bytes()).sum();
+        }
+        0
+    }
+
+    /// It asks for values, some of which may be in the store.
+    #[must_use]
+    pub const fn reads_values(&self) -> bool {
+        matches!(self, Self::GetRecord(_) | Self::BatchGetRecords { .. } | Self::ListRecords(_))
+    }
 }

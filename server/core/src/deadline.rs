@@ -18,6 +18,8 @@ pub(crate) enum Due {
     Keep(u32),
     /// A session may have run out, or an ended one is to be forgotten.
     Session(u32),
+    /// A record has run out.
+    Record(u32),
 }
 
 /// The table. Order among equal deadlines is that of [`Due`], so it is the same every time.
@@ -31,11 +33,11 @@ pub(crate) struct Deadlines {
 struct Armed {
     high: u32,
     low: u32,
-    /// Kind in the top two bits, slot below.
+    /// Kind in the top three bits, slot below.
     due: u32,
 }
 
-const KIND_SHIFT: u32 = 30;
+const KIND_SHIFT: u32 = 29;
 const SLOT_MASK: u32 = (1 << KIND_SHIFT) - 1;
 
 /// When machine time stood still: the moments from which holders get a full ttl again.
@@ -54,8 +56,9 @@ impl Armed {
             Due::Wait(slot) => (1, slot),
             Due::Keep(slot) => (2, slot),
             Due::Session(slot) => (3, slot),
+            Due::Record(slot) => (4, slot),
         };
-        assert!(slot <= SLOT_MASK, "quotas keep every slab below 2^30");
+        assert!(slot <= SLOT_MASK, "quotas keep every slab below 2^29");
         let (high, low) = ((at.0 >> 32) as u32, (at.0 & u64::from(u32::MAX)) as u32);
         Self { high, low, due: kind << KIND_SHIFT | slot }
     }
@@ -70,7 +73,8 @@ impl Armed {
             0 => Due::Lease(slot),
             1 => Due::Wait(slot),
             2 => Due::Keep(slot),
-            _ => Due::Session(slot),
+            3 => Due::Session(slot),
+            _ => Due::Record(slot),
         }
     }
 }

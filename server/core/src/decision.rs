@@ -118,8 +118,17 @@ impl Draft {
             | Change::SessionFloored { .. }
             | Change::TimePassed { .. }
             | Change::LeaseGranted(_)
-            | Change::LeaseReopened { .. } => false,
+            | Change::LeaseReopened { .. }
+            | Change::RecordWritten(_)
+            | Change::RecordDeleted(_)
+            | Change::PrefixProtected(_)
+            | Change::PrefixUnprotected(_) => false,
         })
+    }
+
+    /// The last revision this decision took, or of before it.
+    pub(crate) const fn last(&self) -> Revision {
+        self.last
     }
 
     /// Bytes of the changes so far, at most.

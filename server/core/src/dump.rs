@@ -3,11 +3,14 @@
 
 use alloc::{sync::Arc, vec::Vec};
 
-use crate::{change::Change, machine::Machine};
+use crate::{
+    change::{Change, Protection},
+    machine::Machine,
+};
 
 impl Machine {
-    /// One post-image per durable row: durable time, sessions, then leases, each by namespace and
-    /// number.
+    /// One post-image per durable row: durable time, sessions, leases, records, then protections,
+    /// each by namespace and number or name.
     #[must_use]
     pub fn rows(&self) -> Vec<Change> {
         let state = self.state();
@@ -29,6 +32,23 @@ impl Machine {
         let mut leases: Vec<_> = live.chain(closed).map(|row| (row.trace(), row)).collect();
         leases.sort_by(|(a, _), (b, _)| a.key().cmp(&b.key()));
         let clock = state.clock_row.map(|(at, revision)| Change::TimePassed { at, revision });
-        clock.into_iter().chain(sessions).chain(leases.into_iter().map(|(_, row)| row)).collect()
+        let spaces = || state.space_names.values().map(|slot| state.space(*slot));
+        let records = spaces().flat_map(|space| space.records.values());
+        let records =
+            records.map(|slot| Change::RecordWritten(Arc::clone(&state.record(*slot).written)));
+        let protections = spaces().flat_map(|space| {
+            space.protections.iter().flat_map(move |(prefix, of)| {
+                of.iter().map(move |(resource, revision)| {
+                    Change::PrefixProtected(Arc::new(Protection {
+                        namespace: space.name.clone(),
+                        prefix: prefix.clone(),
+                        resource: resource.clone(),
+                        revision: *revision,
+                    }))
+                })
+            })
+        });
+        let leases = leases.into_iter().map(|(_, row)| row);
+        clock.into_iter().chain(sessions).chain(leases).chain(records).chain(protections).collect()
     }
 }

@@ -7,11 +7,13 @@ use alloc::{
 };
 
 use crate::{
+    change::{Protection, RecordLife},
     deadline::Due,
     lease::claims::{Standing, judge},
     machine::Machine,
     overlay::View,
-    state::{State, UNARMED},
+    record::absorb::Record,
+    state::{Space, State, UNARMED},
     tree::{Below, Mark, NOWHERE, Tally},
     types::{Claim, Mode, Ms, Reach, Revision},
 };
@@ -31,6 +33,7 @@ impl Machine {
         check_settled(state);
         check_actors(state);
         check_sessions(state);
+        check_records(state);
         check_deadlines(state);
     }
 }
@@ -43,7 +46,9 @@ fn check_spaces(state: &State) {
         let is_used = !space.leases.is_empty()
             || !space.waiters.is_empty()
             || space.closed > 0
-            || space.sessions > 0;
+            || space.sessions > 0
+            || !space.records.is_empty()
+            || !space.protections.is_empty();
         assert!(is_used, "an idle namespace is dropped");
         let leases = state.leases.iter().filter(|(_, lease)| lease.space == *slot);
         let leases: u64 = leases.map(|(_, lease)| lease.granted.bytes()).sum();
@@ -53,12 +58,70 @@ fn check_spaces(state: &State) {
         let held = sessions.clone().filter(|(_, session)| !session.is_swept);
         let held: u64 = held.map(|(_, session)| session.opened.bytes()).sum();
         assert!(space.sessions == sessions.count() as u64, "sessions are counted");
-        assert!(space.bytes == leases + waiting + held, "bytes are the sum of what is there");
+        let records: u64 =
+            space.records.values().map(|slot| state.record(*slot).written.bytes()).sum();
+        let protected: u64 = protections_of(space).map(|protection| protection.bytes()).sum();
+        let bytes = leases + waiting + held + records + protected;
+        assert!(space.bytes == bytes, "bytes are the sum of what is there");
         assert!(space.waiters.len() == waiters.clone().count(), "waiters are listed");
         for (index, waiter) in waiters {
             let listed = space.waiters.get(&waiter.seq).map(|at| *at as usize);
             assert!(listed == Some(index), "by their number");
         }
+    }
+}
+
+fn protections_of(space: &Space) -> impl Iterator<Item = Protection> {
+    space.protections.iter().flat_map(|(prefix, of)| {
+        of.iter().map(|(resource, revision)| Protection {
+            namespace: space.name.clone(),
+            prefix: prefix.clone(),
+            resource: resource.clone(),
+            revision: *revision,
+        })
+    })
+}
+
+fn check_records(state: &State) {
+    assert!(state.record_keys.len() == state.records.len(), "found by key, and only those");
+    let listed: usize = state.spaces.iter().map(|(_, space)| space.records.len()).sum();
+    assert!(listed == state.records.len(), "records are listed");
+    let mut bound = 0;
+    for (index, record) in &state.records {
+        let slot = u32::try_from(index).expect("slots are 32 bits");
+        let written = &record.written;
+        let space = state.space(record.space);
+        assert!(space.name == written.namespace, "a record is in its namespace");
+        assert!(space.records.get(&written.key) == Some(&slot), "listed by its key");
+        assert!(state.find_record(record.space, &written.key) == Some(slot), "found by its key");
+        assert!(written.created_at <= written.version, "it was created before it was changed");
+        assert!(written.version <= state.revision, "versions come from the counter");
+        let carried = written.value.body().and_then(|body| body.carried());
+        assert!(carried.is_none(), "large values are not kept");
+        match written.life {
+            None => assert!(record.armed == UNARMED, "what lasts is not armed"),
+            Some(RecordLife::Until { at, .. }) => {
+                assert!(record.armed == state.volatile(at), "armed for when it runs out");
+                assert!(state.deadlines.is_armed(record.armed, Due::Record(slot)), "as it says");
+            }
+            Some(RecordLife::Bound(token)) => {
+                bound += 1;
+                assert!(record.armed == UNARMED, "its lease's end is its own");
+                let of = state.bound.get(&token).expect("known by its lease");
+                assert!(of.get(&written.key) == Some(&slot), "by its key");
+                let is_orphan = !space.leases.contains_key(&token);
+                assert!(state.orphaned.contains(&token) == is_orphan, "orphans are to be deleted");
+            }
+        }
+    }
+    let known: usize = state.bound.values().map(BTreeMap::len).sum();
+    assert!(known == bound, "nothing else is bound");
+    assert!(state.bound.values().all(|of| !of.is_empty()), "what binds nothing is dropped");
+    assert!(state.orphaned.iter().all(|token| state.bound.contains_key(token)), "by something");
+    for (_, space) in &state.spaces {
+        let count: usize = space.protections.values().map(BTreeMap::len).sum();
+        assert!(space.protection_count == count as u64, "protections are counted");
+        assert!(space.protections.values().all(|of| !of.is_empty()), "no prefix without one");
     }
 }
 
@@ -119,7 +182,9 @@ fn check_closed(state: &State) {
         .leases
         .iter()
         .filter(|(_, lease)| !lease.is_closed() && lease.granted.hold_end().is_some());
-    let timers = held.count() + state.closed.len();
+    let is_timed = |record: &&Record| matches!(record.written.life, Some(RecordLife::Until { .. }));
+    let timed = state.records.iter().map(|(_, record)| record).filter(is_timed);
+    let timers = held.count() + state.closed.len() + timed.count();
     assert!(state.durable_timers == timers as u64, "what counts on durable time is counted");
 }
 
@@ -350,7 +415,8 @@ fn check_sessions(state: &State) {
 fn check_deadlines(state: &State) {
     let armed = state.leases.iter().filter(|(_, lease)| lease.armed != UNARMED).count();
     let sessions = state.sessions.iter().filter(|(_, session)| session.armed != UNARMED).count();
-    let all = armed + sessions + state.waiters.len();
+    let records = state.records.iter().filter(|(_, record)| record.armed != UNARMED).count();
+    let all = armed + sessions + records + state.waiters.len();
     assert!(state.deadlines.len() == all, "one deadline each");
     for (index, lease) in &state.leases {
         let slot = u32::try_from(index).expect("slots are 32 bits");

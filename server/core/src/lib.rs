@@ -30,6 +30,8 @@ mod dump;
 mod invariant;
 mod lease;
 mod overlay;
+mod record;
+mod replay;
 mod shift;
 mod transact;
 mod tree;

@@ -56,6 +56,10 @@ pub const WAITERS_PAGE_MAX: usize = 100;
 pub const WAITERS_PAGE_DEFAULT: usize = 50;
 /// Operations of one transaction.
 pub const OPERATIONS_MAX: usize = 256;
+/// Conditions of one transaction.
+pub const CONDITIONS_MAX: usize = 256;
+/// Bytes of the changes of one transaction.
+pub const TRANSACTION_BYTES_MAX: usize = 1_310_720;
 /// Holders told in a refusal.
 pub const HOLDERS_TOLD_MAX: usize = 8;
 /// Earlier waiters told in a refusal.
@@ -130,6 +134,24 @@ pub const TICK_MS_MAX: u64 = 100;
 
 /// Bytes of a value kept inline.
 pub const BODY_INLINE_MAX: usize = 4 * 1024;
+/// Bytes of a value.
+pub const VALUE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a value that is told in a refusal.
+pub const VALUE_TOLD_BYTES_MAX: usize = 1_024;
+/// Characters of a content type.
+pub const CONTENT_TYPE_CHARS_MAX: usize = 128;
+/// Shortest ttl of a record.
+pub const RECORD_TTL_MS_MIN: u64 = 1_000;
+/// Longest ttl of a record.
+pub const RECORD_TTL_MS_MAX: u64 = 365 * 24 * 60 * 60 * 1_000;
+/// Records read at one moment.
+pub const BATCH_GET_MAX: usize = 256;
+/// Bytes of values in one reply.
+pub const VALUES_BYTES_MAX: usize = 1 << 20;
+/// Bytes of names in a page of records after which it ends.
+pub const NAMES_BYTES_MAX: usize = 512 << 10;
+/// Protections of one prefix.
+pub const PROTECTIONS_MAX: usize = 8;
 
 /// Caps of one namespace, and of the whole machine, as configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +164,10 @@ pub struct Quotas {
     pub waiters: u64,
     /// Sessions of one namespace.
     pub sessions: u64,
+    /// Records of one namespace.
+    pub records: u64,
+    /// Protections of one namespace.
+    pub protections: u64,
     /// Bytes of names and other durable content of one namespace.
     pub bytes: u64,
     /// Bytes of replay memory, all namespaces together.
@@ -155,6 +181,8 @@ impl Default for Quotas {
             leases: 4_000_000,
             waiters: 1_000_000,
             sessions: 100_000,
+            records: 4_000_000,
+            protections: 10_000,
             bytes: 4 << 30,
             memory_bytes: 256 << 20,
         }
@@ -174,3 +202,10 @@ const _: () = assert!(PAGE_DEFAULT <= PAGE_MAX);
 const _: () =
     assert!(TARGETS_SEGMENTS_MAX >= TARGETS_MAX && TARGETS_SEGMENTS_MAX >= RESOURCE_DEPTH_MAX);
 const _: () = assert!(HOLDERS_TOLD_MAX <= HOLDERS_SHOWN_MAX);
+const _: () = assert!(RECORD_TTL_MS_MIN > CHARGE_MS_MAX, "one step can never use up a whole ttl");
+const _: () = assert!(VALUE_TOLD_BYTES_MAX <= BODY_INLINE_MAX, "what is told is at hand");
+const _: () = assert!(BODY_INLINE_MAX < VALUE_BYTES_MAX && VALUE_BYTES_MAX <= VALUES_BYTES_MAX);
+const _: () = assert!(
+    VALUE_BYTES_MAX + 4_096 <= TRANSACTION_BYTES_MAX,
+    "the largest record, its names and what is remembered of its write fit into one transaction"
+);

@@ -11,6 +11,7 @@ use crate::{
     limits::{self, Quotas},
     motion::Motion,
     overlay::View,
+    record,
     refusal::Refusal,
     reply::Reply,
     session::{
@@ -146,8 +147,31 @@ impl Machine {
                 session::keep::cancel(&self.state, calls, &mut draft);
                 Ok(None)
             }
-            Command::Transact(operations) => {
-                transact::decide(view, request, operations, &mut draft).map(Some)
+            Command::GetRecord(key) => record::show::get(view, key).map(Some),
+            Command::BatchGetRecords { keys, max_bytes } => {
+                Ok(Some(record::show::batch_get(view, keys, *max_bytes)))
+            }
+            Command::ListRecords(list) => Ok(Some(record::show::list(view, list))),
+            Command::PutRecord(put) => {
+                record::put::decide(view, request, put, &mut draft).map(Some)
+            }
+            Command::IncrementRecord(increment) => {
+                record::increment::decide(view, request, increment, &mut draft).map(Some)
+            }
+            Command::DeleteRecord { key, expect } => {
+                record::end::delete(view, request, key, *expect, &mut draft).map(Some)
+            }
+            Command::ProtectPrefix(protect) => {
+                record::protect::protect(view, request, protect, &mut draft).map(Some)
+            }
+            Command::UnprotectPrefix(protect) => {
+                record::protect::unprotect(view, request, protect, &mut draft).map(Some)
+            }
+            Command::ListProtections { key, after, count } => {
+                Ok(Some(record::show::protections(view, key.as_ref(), after.as_deref(), *count)))
+            }
+            Command::Transact(transact) => {
+                transact::decide(view, request, transact, &mut draft).map(Some)
             }
         };
         conclude(draft, request.call, outcome, after)
@@ -176,6 +200,7 @@ impl Machine {
                 Due::Lease(lease) => lease::end::expire(state, now.ms, lease, &mut draft),
                 Due::Keep(waiter) => draft.motion(Motion::WaiterDropped { waiter }),
                 Due::Session(slot) => session::end::expire(state, now.ms, slot, &mut draft),
+                Due::Record(slot) => record::end::expire(state, now.ms, slot, &mut draft),
                 Due::Wait(_) => {}
             }
         }
@@ -225,11 +250,13 @@ impl Machine {
         Some(Settling { decision: draft.decision, examined: slice.examined })
     }
 
-    /// Decides one slice of what ended sessions leave behind: at most `most` ends; `None`: they
-    /// leave nothing.
+    /// Decides one slice of what ended sessions and leases leave behind: at most `most` ends;
+    /// `None`: they leave nothing.
     #[must_use]
     pub fn decide_sweep(&self, now: Now, most: usize) -> Option<Decision> {
-        session::end::sweep(&self.state, now.ms, most).map(|draft| draft.decision)
+        let draft = session::end::sweep(&self.state, now.ms, most)
+            .or_else(|| record::end::sweep(&self.state, most));
+        draft.map(|draft| draft.decision)
     }
 
     /// Decides what has to be said again before the log up to and including `through` may go:
@@ -245,10 +272,10 @@ impl Machine {
         (draft.decision, next)
     }
 
-    /// True while ended sessions leave anything behind.
+    /// True while ended sessions or leases leave anything behind.
     #[must_use]
     pub fn is_sweeping(&self) -> bool {
-        !self.state.ending.is_empty()
+        !self.state.ending.is_empty() || !self.state.orphaned.is_empty()
     }
 
     /// Makes a decision true. It must be the last one this machine made.

@@ -261,9 +261,14 @@ impl Past {
             }
             Effect::Released
             | Effect::ForceReleased { .. }
-            | Effect::Transacted(_)
+            | Effect::Transacted { .. }
             | Effect::Transferred { .. }
-            | Effect::Acquired { .. } => Self::Effect { command, effect: effect.clone() },
+            | Effect::Acquired { .. }
+            | Effect::RecordPut(_)
+            | Effect::Incremented { .. }
+            | Effect::RecordDeleted { .. }
+            | Effect::PrefixProtected { .. }
+            | Effect::PrefixUnprotected => Self::Effect { command, effect: effect.clone() },
         }
     }
 }
@@ -276,8 +281,13 @@ fn extra_bytes(past: &Past) -> u64 {
             Effect::Released
             | Effect::Acquired { .. }
             | Effect::Transferred { .. }
+            | Effect::RecordPut(_)
+            | Effect::Incremented { .. }
+            | Effect::RecordDeleted { .. }
+            | Effect::PrefixProtected { .. }
+            | Effect::PrefixUnprotected
             | Effect::LeaseEnded { .. } => 0,
-            Effect::ForceReleased { .. } | Effect::Transacted(_) => effect.weight() as u64,
+            Effect::ForceReleased { .. } | Effect::Transacted { .. } => effect.weight() as u64,
         },
     }
 }

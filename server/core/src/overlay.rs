@@ -9,6 +9,7 @@ use crate::{
     change::{Change, LeaseEnded, LeaseGranted},
     limits,
     memory::Ended,
+    record::{self, view::Over},
     refusal::Refusal,
     state::State,
     tree::Node,
@@ -26,6 +27,7 @@ pub(crate) struct Overlay {
     leases_gone: u64,
     bytes_added: u64,
     bytes_gone: u64,
+    records: Over,
 }
 
 /// The state as one operation sees it. All operations of a transaction are in one namespace.
@@ -63,6 +65,10 @@ impl Overlay {
             | Change::SessionFloored { .. }
             | Change::TimePassed { .. }
             | Change::LeaseReopened { .. } => {}
+            Change::RecordWritten(_)
+            | Change::RecordDeleted(_)
+            | Change::PrefixProtected(_)
+            | Change::PrefixUnprotected(_) => record::view::lay(&mut self.records, view, change),
             Change::LeaseGranted(granted) => {
                 self.bytes_added += granted.bytes();
                 self.granted.insert(granted.token, Arc::clone(granted));
@@ -193,7 +199,8 @@ impl<'a> View<'a> {
         self.state.space(self.space?).leases.get(&token).copied()
     }
 
-    fn lease_by_token(self, token: Token) -> Option<Known<'a>> {
+    /// The live lease with this token.
+    pub(crate) fn lease_by_token(self, token: Token) -> Option<Known<'a>> {
         self.slot_of(token)
             .and_then(|slot| self.known(slot))
             .or_else(|| self.fresh().find(|known| known.granted.token == token))
@@ -303,8 +310,16 @@ impl<'a> View<'a> {
         let base = self.space.map_or(0, |space| self.state.space(space).bytes);
         match self.overlay {
             None => base,
-            Some(over) => base + over.bytes_added - over.bytes_gone,
+            Some(over) => {
+                let added = over.bytes_added + over.records.came().bytes;
+                base + added - over.bytes_gone - over.records.went().bytes
+            }
         }
+    }
+
+    /// What earlier operations of the transaction do to records.
+    pub(crate) fn over(self) -> Option<&'a Over> {
+        self.overlay.map(|over| &over.records)
     }
 }
 

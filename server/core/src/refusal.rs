@@ -1,13 +1,14 @@
 //! What comes out of the machine when the answer is no: the closed list of states of the
 //! world that keep a command from taking effect, each with its facts.
 //!
-//! Order of checks, part of the contract: replay, fence, existence, state, quota.
+//! Order of checks, part of the contract: replay, fence, existence, version, state, size, quota.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use crate::{
+    change::RecordWritten,
     reply::HolderInfo,
-    types::{Actor, Holder, ResourceName, Token},
+    types::{Actor, Holder, RecordKey, ResourceName, Token},
 };
 
 /// Why a command had no effect.
@@ -59,6 +60,31 @@ pub enum Refusal {
         /// Its value.
         maximum: u64,
     },
+    /// The record is not as expected.
+    VersionMismatch(Box<VersionMismatch>),
+    /// The record is protected.
+    FenceRequired(Box<FenceRequired>),
+    /// The record is no counter.
+    NotACounter {
+        /// Which.
+        key: RecordKey,
+    },
+    /// The counter would cross a bound.
+    OutOfBounds(Box<OutOfBounds>),
+    /// The changes of a transaction are too large.
+    TooLarge {
+        /// What they weigh.
+        bytes: u64,
+        /// What they may.
+        maximum: u64,
+    },
+    /// A condition of a transaction doesn't hold.
+    Condition {
+        /// Which, from 0.
+        index: u32,
+        /// Why.
+        refusal: Box<Refusal>,
+    },
     /// An operation of a transaction was refused, and with it the whole.
     Operation {
         /// Which, from 0.
@@ -105,6 +131,39 @@ pub struct StaleFence {
     pub presented: Token,
     /// The newest current token and its holder; `None`: nobody holds it.
     pub current: Option<(Token, Holder)>,
+}
+
+/// What a record is instead of what was expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VersionMismatch {
+    /// Which.
+    pub key: RecordKey,
+    /// What is kept of it; `None`: there is none.
+    pub current: Option<Arc<RecordWritten>>,
+}
+
+/// What protects a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FenceRequired {
+    /// From which key on.
+    pub prefix: RecordKey,
+    /// What must be held.
+    pub resource: ResourceName,
+    /// The newest current token and its holder; `None`: nobody holds it.
+    pub current: Option<(Token, Holder)>,
+}
+
+/// The bound that a counter would cross.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutOfBounds {
+    /// Which.
+    pub key: RecordKey,
+    /// What it is.
+    pub value: i64,
+    /// The least that it may become.
+    pub min: Option<i64>,
+    /// The most that it may become.
+    pub max: Option<i64>,
 }
 
 /// Who stands in the way.
@@ -213,6 +272,12 @@ pub enum Cap {
     Waiters,
     /// Sessions of the namespace.
     Sessions,
+    /// Records of the namespace.
+    Records,
+    /// Protections of the namespace.
+    Protections,
+    /// Protections of one prefix.
+    PrefixProtections,
     /// Bytes of the namespace.
     Bytes,
     /// Bytes of replay memory.

@@ -1,13 +1,16 @@
 //! What comes out of the machine when the answer is yes.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
+
+use bytes::Bytes;
 
 use crate::{
+    change::{RecordPut, RecordWritten},
     command::YieldAnswer,
     refusal::{Held, LeaseEnd, Refusal, SessionEnd},
     types::{
-        Actor, Holder, Labels, LeaseId, Mode, Reach, ResourceName, Revision, SessionId, Targets,
-        Token, Words,
+        Actor, Holder, Labels, LeaseId, Mode, Reach, RecordKey, ResourceName, Revision, SessionId,
+        Targets, Token, Words,
     },
 };
 
@@ -78,8 +81,118 @@ pub enum Reply {
     SessionLeases(SessionPage),
     /// To a session's stream, by itself.
     Notice(Notice),
-    /// To a transaction: one reply per operation.
-    Transacted(Box<[Reply]>),
+    /// To get.
+    Record(Box<RecordInfo>),
+    /// To get several.
+    Records {
+        /// In the order asked; `None`: there is none.
+        results: Vec<Option<RecordInfo>>,
+        /// When it was so.
+        revision: Revision,
+    },
+    /// To list.
+    RecordPage {
+        /// By key.
+        records: Vec<RecordInfo>,
+        /// Where the next page starts (exclusive); `None`: this was the last.
+        next: Option<RecordKey>,
+        /// When it was so.
+        revision: Revision,
+    },
+    /// To put.
+    RecordPut {
+        /// The record.
+        put: RecordPut,
+        /// An earlier send had done it.
+        replayed: bool,
+    },
+    /// To increment.
+    Incremented {
+        /// What the counter is now.
+        value: i64,
+        /// The record.
+        put: RecordPut,
+        /// An earlier send had done it.
+        replayed: bool,
+    },
+    /// To delete.
+    RecordDeleted {
+        /// The version that it had; `None`: there was none.
+        version: Option<Revision>,
+        /// An earlier send had done it.
+        replayed: bool,
+    },
+    /// To protect.
+    PrefixProtected {
+        /// Since when.
+        revision: Revision,
+        /// It was before.
+        existed: bool,
+        /// An earlier send had done it.
+        replayed: bool,
+    },
+    /// To unprotect.
+    PrefixUnprotected {
+        /// It was protected.
+        existed: bool,
+        /// An earlier send had done it.
+        replayed: bool,
+    },
+    /// To a list of protections.
+    Protections {
+        /// By prefix and resource.
+        protections: Vec<ProtectionInfo>,
+        /// True: there are more behind the last.
+        more: bool,
+    },
+    /// To a transaction.
+    Transacted(Box<Transacted>),
+}
+
+/// A transaction that took effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transacted {
+    /// One reply for each operation.
+    pub replies: Box<[Reply]>,
+    /// Its last revision.
+    pub commit: Revision,
+    /// An earlier send had done it.
+    pub replayed: bool,
+}
+
+/// A record, as anybody may see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordInfo {
+    /// What is kept of it.
+    pub written: Arc<RecordWritten>,
+    /// What is left of its ttl, milliseconds; `None`: it has none.
+    pub remaining_ms: Option<u64>,
+    /// Whether its value is to be shown.
+    pub showing: Showing,
+    /// The bytes of its value, if it is in the store and was fetched from there.
+    pub fetched: Option<Bytes>,
+}
+
+/// Whether a value is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Showing {
+    /// It is.
+    Shown,
+    /// It was not asked for.
+    Unasked,
+    /// There is no more room.
+    Omitted,
+}
+
+/// A protection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProtectionInfo {
+    /// From which key on.
+    pub prefix: RecordKey,
+    /// What a writer must hold.
+    pub resource: ResourceName,
+    /// Since when.
+    pub revision: Revision,
 }
 
 /// A session that has a new stream.

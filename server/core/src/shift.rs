@@ -72,6 +72,7 @@ impl State {
             let at = self.volatile(until);
             self.rearm_lease(slot, at);
         }
+        self.start_records_over();
         // What it was recovered from may go: it is said again at once.
         self.clock_logged = None;
         for (_, space) in &mut self.spaces {

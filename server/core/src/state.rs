@@ -20,12 +20,13 @@ use crate::{
     lease::yields::Yields,
     limits::Quotas,
     memory::Memory,
+    record::absorb::Record,
     session::Session,
     table::{Hasher, Table},
     tree::{Class, Mark, NOWHERE, Node, QueueKey},
     types::{
-        Actor, CallId, Claim, DurableMs, LeaseId, Ms, Namespace, RequestHash, RequestMark,
-        ResourceName, Revision, SessionId, SessionNumber, Token,
+        Actor, CallId, Claim, DurableMs, LeaseId, Ms, Namespace, RecordKey, RequestHash,
+        RequestMark, ResourceName, Revision, SessionId, SessionNumber, Token,
     },
 };
 
@@ -52,13 +53,19 @@ pub struct State {
     pub(crate) clock_row: Option<(DurableMs, Revision)>,
     /// Durable time at volatile time 0.
     pub(crate) clock_base: DurableMs,
-    /// Leases with a longest hold, and closed ones: as long as there are any, durable time is
-    /// logged.
+    /// Leases with a longest hold, closed ones, and records with a ttl: as long as there are any,
+    /// durable time is logged.
     pub(crate) durable_timers: u64,
     /// Ended ones included, until they are forgotten.
     pub(crate) sessions: Slab<Session>,
     pub(crate) session_ids: Table<u32>,
     pub(crate) session_numbers: BTreeMap<SessionNumber, u32>,
+    pub(crate) records: Slab<Record>,
+    pub(crate) record_keys: Table<u32>,
+    /// Records that are bound to a lease, by its token; those of leases that are no more too,
+    pub(crate) bound: BTreeMap<Token, BTreeMap<RecordKey, u32>>,
+    /// which are these.
+    pub(crate) orphaned: BTreeSet<Token>,
     pub(crate) memory: Memory,
     /// When durable time was last logged; `None`: not since the start.
     pub(crate) clock_logged: Option<Ms>,
@@ -92,6 +99,11 @@ pub(crate) struct Space {
     pub(crate) waiters: BTreeMap<u64, u32>,
     /// Ended ones included, until they are forgotten.
     pub(crate) sessions: u64,
+    /// Those included that are gone to every check.
+    pub(crate) records: BTreeMap<RecordKey, u32>,
+    /// What protects a prefix, and since when.
+    pub(crate) protections: BTreeMap<RecordKey, BTreeMap<ResourceName, Revision>>,
+    pub(crate) protection_count: u64,
     pub(crate) bytes: u64,
     pub(crate) totals: Totals,
 }
@@ -194,6 +206,10 @@ impl State {
             sessions: Slab::new(),
             session_ids: Table::new(),
             session_numbers: BTreeMap::new(),
+            records: Slab::new(),
+            record_keys: Table::new(),
+            bound: BTreeMap::new(),
+            orphaned: BTreeSet::new(),
             waiters: Slab::new(),
             waiter_requests: Table::new(),
             calls: Table::new(),
@@ -405,6 +421,12 @@ impl State {
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// Records of all namespaces, those included that are gone and not yet deleted.
+    #[must_use]
+    pub fn record_count(&self) -> usize {
+        self.records.len()
     }
 
     /// Waiters of all namespaces.

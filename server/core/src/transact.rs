@@ -1,61 +1,99 @@
 //! Transactions: several mutations, all or nothing, each deciding over the overlay of those
-//! before it. Fences are judged on the state before; every operation must itself take effect.
+//! before it. Fences and conditions are judged on the state before; every operation must itself
+//! take effect.
 
 use alloc::{boxed::Box, vec::Vec};
 
 use crate::{
     change::Effect,
-    command::{Command, Request},
-    decision::{Draft, check_cap, check_fences},
-    lease,
+    command::{Command, Condition, Operation, Request, Transact},
+    decision::{Draft, check_fences},
+    fence::{Fence, Fences},
+    lease, limits,
     overlay::{Overlay, View},
-    refusal::{Cap, Refusal},
-    reply::Reply,
+    record,
+    refusal::Refusal,
+    replay,
+    reply::{Reply, Transacted},
 };
 
 /// Decides a transaction.
 pub(crate) fn decide(
     view: View<'_>,
     request: &Request,
-    operations: &[Command],
+    transact: &Transact,
     draft: &mut Draft,
 ) -> Result<Reply, Refusal> {
-    if let Some(effect) = lease::end::replay(view, request)? {
-        return replayed(view, effect);
+    if let Some(effect) = replay::find(view, request)? {
+        return replay::again(view, effect);
     }
     check_fences(view, &request.fences)?;
+    for (index, condition) in transact.conditions.iter().enumerate() {
+        check(view, condition).map_err(|refusal| of_condition(index, refusal))?;
+    }
+    let fences: Vec<&Fence> = transact.conditions.iter().filter_map(Condition::fence).collect();
     let mut overlay = Overlay::default();
-    let mut replies = Vec::with_capacity(operations.len());
-    let mut effects = Vec::with_capacity(operations.len());
-    for (index, operation) in operations.iter().enumerate() {
+    let mut replies = Vec::with_capacity(transact.operations.len());
+    let mut effects = Vec::with_capacity(transact.operations.len());
+    for (index, operation) in transact.operations.iter().enumerate() {
         let done = draft.decision.changes.len();
-        let (reply, effect) = decide_one(view.under(&overlay), operation, draft)
-            .map_err(|refusal| refused(index, refusal))?;
+        check_fences(view, &operation.fences)
+            .map_err(|refusal| replay::of_operation(index, refusal))?;
+        let fences = Fences::new(view, fences.iter().copied().chain(&operation.fences));
+        let over = view.under(&overlay);
+        let (reply, effect) = decide_one(over, request, operation, &fences, draft)
+            .map_err(|refusal| replay::of_operation(index, refusal))?;
         for change in draft.decision.changes.iter().skip(done) {
             overlay.lay(view, change);
         }
         replies.push(reply);
         effects.push(effect);
     }
-    if request.mark.is_some() {
-        check_cap(Cap::Memory, view.state.memory.bytes(), 1, view.state.quotas.memory_bytes)?;
-        lease::end::remember(view, request, Effect::Transacted(effects), draft);
+    let commit = draft.last();
+    replay::remember(view, request, Effect::Transacted { commit, effects }, draft);
+    let (bytes, maximum) = (draft.weight() as u64, limits::TRANSACTION_BYTES_MAX as u64);
+    if bytes > maximum {
+        return Err(Refusal::TooLarge { bytes, maximum });
     }
-    Ok(Reply::Transacted(replies.into()))
+    replay::check_room(view, request)?;
+    let replies = replies.into();
+    Ok(Reply::Transacted(Box::new(Transacted { replies, commit, replayed: false })))
+}
+
+fn check(view: View<'_>, condition: &Condition) -> Result<(), Refusal> {
+    match condition {
+        Condition::Fence(fence) => check_fences(view, core::slice::from_ref(fence)),
+        Condition::Record { key, expect } => record::expect::check(view, key, Some(*expect)),
+    }
 }
 
 fn decide_one(
     view: View<'_>,
-    operation: &Command,
+    request: &Request,
+    operation: &Operation,
+    fences: &Fences<'_>,
     draft: &mut Draft,
 ) -> Result<(Reply, Effect), Refusal> {
-    match operation {
+    match &operation.command {
         Command::AcquireLease(acquire) => lease::acquire::decide_within(view, acquire, draft),
         Command::ReleaseLease(lease) => lease::end::release_within(view, *lease, draft),
         Command::ForceReleaseLease { resource, token } => {
             lease::end::force_within(view, resource, *token, draft)
         }
         Command::TransferLease(transfer) => lease::transfer::decide_within(view, transfer, draft),
+        Command::PutRecord(put) => record::put::decide_within(view, request, put, fences, draft),
+        Command::IncrementRecord(increment) => {
+            record::increment::decide_within(view, request, increment, fences, draft)
+        }
+        Command::DeleteRecord { key, expect } => {
+            record::end::delete_within(view, key, *expect, fences, draft)
+        }
+        Command::ProtectPrefix(protect) => {
+            record::protect::protect_within(view, protect, fences, draft)
+        }
+        Command::UnprotectPrefix(protect) => {
+            record::protect::unprotect_within(view, protect, fences, draft)
+        }
         Command::AbandonLease { .. }
         | Command::RenewLeases(_)
         | Command::GetLease(_)
@@ -72,40 +110,24 @@ fn decide_one(
         | Command::ListSessionLeases { .. }
         | Command::AcknowledgeReplies { .. }
         | Command::CancelWaits(_)
+        | Command::GetRecord(_)
+        | Command::BatchGetRecords { .. }
+        | Command::ListRecords(_)
+        | Command::ListProtections { .. }
         | Command::Transact(_) => unreachable!("the edge lets only mutations into a transaction"),
     }
 }
 
-fn refused(index: usize, refusal: Refusal) -> Refusal {
-    let index = u32::try_from(index).expect("operations are few");
-    Refusal::Operation { index, refusal: Box::new(refusal) }
+fn of_condition(index: usize, refusal: Refusal) -> Refusal {
+    let index = u32::try_from(index).expect("conditions are few");
+    Refusal::Condition { index, refusal: Box::new(refusal) }
 }
 
-/// The replies again, from what was remembered.
-fn replayed(view: View<'_>, effect: &Effect) -> Result<Reply, Refusal> {
-    let Effect::Transacted(effects) = effect else { return Err(Refusal::RequestIdReused) };
-    let replies: Result<Vec<_>, _> = effects
-        .iter()
-        .enumerate()
-        .map(|(index, effect)| replay_one(view, effect).map_err(|no| refused(index, no)))
-        .collect();
-    Ok(Reply::Transacted(replies?.into()))
-}
-
-fn replay_one(view: View<'_>, effect: &Effect) -> Result<Reply, Refusal> {
-    match effect {
-        Effect::Released => Ok(Reply::Released { replayed: true }),
-        Effect::ForceReleased { holder } => {
-            Ok(Reply::ForceReleased { holder: holder.clone(), replayed: true })
-        }
-        Effect::Transacted(_) | Effect::LeaseEnded { .. } => {
-            unreachable!("no operation of a transaction leaves this")
-        }
-        Effect::Acquired { lease_id, token } => {
-            lease::acquire::again(view, *lease_id, *token).map(Reply::Acquired)
-        }
-        Effect::Transferred { lease_id, token } => {
-            lease::acquire::again(view, *lease_id, *token).map(Reply::Transferred)
+impl Condition {
+    const fn fence(&self) -> Option<&Fence> {
+        match self {
+            Self::Fence(fence) => Some(fence),
+            Self::Record { .. } => None,
         }
     }
 }

@@ -13,3 +13,4 @@ mod property;
 mod scripts;
 mod show;
 mod targets;
+mod verbs;

@@ -16,12 +16,19 @@
 //! [message=]`, `waiters [after=] [count=]`, `stats`, `check RESOURCE TOKEN`,
 //! `force RESOURCE TOKEN`, `drop CALL`, `advance TIME`, `stall TIME` (advance without charging),
 //! `durable`, `manual` (nothing is durable until `durable` says so), `restart`, `quota KIND N`,
-//! `transact` (the lines that begin with `+` are its operations), `open NAME holder=H [ttl=]`,
+//! `transact` (the lines after it that begin with `?` are its conditions, `fence RES:TOKEN` or
+//! `record KEY absent|exists|VERSION`, those that begin with `+` its operations), `put KEY VALUE
+//! [type=] [expect=absent|exists|VERSION] [ttl=|bound=NAME[:TOKEN]|keep] [by=]` (a value is a
+//! number, `data:TEXT`, `TEXT`, or `TEXT*N` for N times that), `incr KEY DELTA [min=] [max=] [ttl=|bound=]
+//! [by=]`, `del KEY [expect=]`, `protect PREFIX RESOURCE [admin]`, `unprotect PREFIX RESOURCE
+//! [admin]`, `read KEY`, `bget KEY... [bytes=]`, `records [prefix=] [after=] [count=] [bytes=]
+//! [keys]`, `protections [KEY] [after=PREFIX:RES] [count=]`, `open NAME holder=H [ttl=]`,
 //! `attach NAME` (the call is the session's stream), `keepalive NAME`, `close NAME`,
 //! `held NAME [after=] [count=]`, `ack NAME below=N [seen=1,2]`, `cancel CALL...`, `sweep N` (at
 //! most so many; after `lazy` nothing else sweeps), `slice N` (from now on so many waiters are
 //! looked at in one slice of settling), `carry REVISION`, `repeat N VERB...` (with its number
-//! instead of `#`). Every verb takes `ns=NAMESPACE`, those of leases `op=NAME/SEQ` (an operation
+//! instead of `#`). Every verb takes `ns=NAMESPACE`, writes `fence=RES:TOKEN,...`, those of leases
+//! and records `op=NAME/SEQ` (an operation
 //! of a session, on its last stream or on `stream=CALL`, or by itself with `unary`), acquire
 //! `in=NAME`.
 
@@ -109,7 +116,7 @@ fn play(script: &str) -> String {
 }
 
 /// A machine, its log, and the names a script uses.
-struct Stage {
+pub(crate) struct Stage {
     machine: Machine,
     now: Now,
     log: Vec<Change>,
@@ -130,10 +137,10 @@ struct Stage {
 }
 
 /// One line, taken apart.
-struct Verb<'a> {
-    name: &'a str,
-    plain: Vec<&'a str>,
-    keyed: BTreeMap<&'a str, &'a str>,
+pub(crate) struct Verb<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) plain: Vec<&'a str>,
+    pub(crate) keyed: BTreeMap<&'a str, &'a str>,
 }
 
 impl<'a> Verb<'a> {
@@ -156,12 +163,12 @@ impl<'a> Verb<'a> {
         self.keyed.get(key).map_or(default, |text| span(text))
     }
 
-    fn number(&self, key: &str, default: u64) -> u64 {
+    pub(crate) fn number(&self, key: &str, default: u64) -> u64 {
         self.keyed.get(key).map_or(default, |text| text.parse().unwrap())
     }
 }
 
-fn span(text: &str) -> u64 {
+pub(crate) fn span(text: &str) -> u64 {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().unwrap();
     match &text[digits..] {
@@ -173,7 +180,7 @@ fn span(text: &str) -> u64 {
     }
 }
 
-fn hash16(text: &str) -> [u8; 16] {
+pub(crate) fn hash16(text: &str) -> [u8; 16] {
     let mut hash = [0_u8; 16];
     for (index, byte) in text.bytes().enumerate() {
         hash[index % 16] = hash[index % 16].wrapping_mul(31).wrapping_add(byte);
@@ -210,11 +217,11 @@ impl Stage {
                 continue;
             }
             let verb = Verb::parse(line);
-            let mut operations = Vec::new();
-            while let Some(operation) = lines.next_if(|line| line.starts_with('+')) {
-                operations.push(Verb::parse(operation.trim_start_matches('+').trim()));
+            let mut parts = Vec::new();
+            while let Some(part) = lines.next_if(|line| line.starts_with(['?', '+'])) {
+                parts.push(Verb::parse(part.trim_start_matches(['?', '+']).trim()));
             }
-            out.push_str(&self.one(&verb, &operations));
+            out.push_str(&self.one(&verb, &parts));
             self.machine.check();
         }
         out
@@ -232,7 +239,8 @@ impl Stage {
         format!("{times} times, at last:\n{last}")
     }
 
-    fn one(&mut self, verb: &Verb<'_>, operations: &[Verb<'_>]) -> String {
+    /// `parts` are the conditions and operations of a transaction.
+    fn one(&mut self, verb: &Verb<'_>, parts: &[Verb<'_>]) -> String {
         match verb.name {
             "advance" => self.advance(span(verb.plain[0])),
             "stall" => {
@@ -268,16 +276,14 @@ impl Stage {
                 self.take(decision)
             }
             "quota" => self.set_quota(verb.plain[0], verb.plain[1].parse().unwrap()),
-            _ => self.call(verb, operations),
+            _ => self.call(verb, parts),
         }
     }
 
-    fn call(&mut self, verb: &Verb<'_>, operations: &[Verb<'_>]) -> String {
-        let command = if verb.name == "transact" {
-            Command::Transact(operations.iter().map(|line| self.command(line)).collect())
-        } else {
-            self.command(verb)
-        };
+    fn call(&mut self, verb: &Verb<'_>, parts: &[Verb<'_>]) -> String {
+        let is_transaction = verb.name == "transact";
+        let command =
+            if is_transaction { self.transaction(verb, parts) } else { self.command(verb) };
         let call = CallId(self.next_call);
         self.next_call += 1;
         if let Some(name) = verb.keyed.get("as") {
@@ -301,7 +307,7 @@ impl Stage {
             mark: id.map(|id| RequestMark { id, command: same }),
             origin: origin.map(|(_, origin)| origin),
             age_ms: verb.ms("age", 0),
-            fences: verb.keyed.get("fence").into_iter().map(|text| fence(text)).collect(),
+            fences: if is_transaction { Box::default() } else { fences(verb) },
             command,
         };
         let decision = self.machine.decide(self.now, &request);
@@ -362,7 +368,7 @@ impl Stage {
         }
     }
 
-    fn command(&mut self, verb: &Verb<'_>) -> Command {
+    pub(crate) fn command(&mut self, verb: &Verb<'_>) -> Command {
         let resource = |text: &str| ResourceName::parse(text).unwrap();
         match verb.name {
             "acquire" => Command::AcquireLease(self.acquire(verb)),
@@ -422,7 +428,10 @@ impl Stage {
                 resource: resource(verb.plain[0]),
                 token: Token(verb.plain[1].parse().unwrap()),
             },
-            _ => self.session_command(verb),
+            _ => match self.record_command(verb) {
+                Some(command) => command,
+                None => self.session_command(verb),
+            },
         }
     }
 
@@ -464,7 +473,7 @@ impl Stage {
     }
 
     /// A lease by its name in the script, or one that never was.
-    fn lease(&self, text: &str) -> LeaseRef {
+    pub(crate) fn lease(&self, text: &str) -> LeaseRef {
         let (name, token) = text.split_once(':').unwrap_or((text, ""));
         let unknown = LeaseRef { lease_id: LeaseId([0; 16]), token: Token(1) };
         let known = self.leases.get(name).copied().unwrap_or(unknown);
@@ -524,6 +533,8 @@ impl Stage {
             "memory" => self.quotas.memory_bytes = value,
             "namespaces" => self.quotas.namespaces = value,
             "sessions" => self.quotas.sessions = value,
+            "records" => self.quotas.records = value,
+            "protections" => self.quotas.protections = value,
             other => panic!("unknown quota `{other}`"),
         }
         self.restart()
@@ -550,7 +561,7 @@ impl Stage {
         for change in twice {
             match change.trace() {
                 Trace::Created(key) | Trace::Written(key) => {
-                    rows.insert(key, change.clone());
+                    rows.insert(key, change.to_row());
                 }
                 Trace::Removed(key) => {
                     rows.remove(&key);
@@ -576,7 +587,11 @@ fn identity(command: &Command) -> String {
         Command::TransferLease(it) => {
             format!("{:?}{}{:?}{:?}", it.lease, it.to, it.to_actor, it.ttl)
         }
-        Command::Transact(operations) => operations.iter().map(identity).collect(),
+        Command::Transact(it) => {
+            let operations = it.operations.iter();
+            let each = operations.map(|it| format!("{:?}{}", it.fences, identity(&it.command)));
+            format!("{:?}{}", it.conditions, each.collect::<String>())
+        }
         other => format!("{other:?}"),
     }
 }
@@ -619,7 +634,12 @@ fn session_base(name: &str) -> RequestHash {
     RequestHash(hash16(&format!("requests of {name}")))
 }
 
-fn fence(text: &str) -> Fence {
+pub(crate) fn fences(verb: &Verb<'_>) -> Box<[Fence]> {
+    let all = verb.keyed.get("fence").into_iter().flat_map(|text| text.split(','));
+    all.map(fence).collect()
+}
+
+pub(crate) fn fence(text: &str) -> Fence {
     let (resource, token) = text.split_once(':').unwrap();
     Fence {
         target: FenceTarget::Resource(ResourceName::parse(resource).unwrap()),

@@ -15,6 +15,8 @@ use singletrack_core::{
     types::{Claim, Labels, Mode, Reach, Targets},
 };
 
+mod records;
+
 /// The whole decision, a line for each part, motions included.
 pub(crate) fn decision(decision: &Decision) -> String {
     let mut out = String::new();
@@ -167,11 +169,24 @@ fn reply(reply: &Reply) -> String {
         Reply::Notice(Notice::LeaseLost { token, end, .. }) => {
             format!("notice lease-lost token={token} {end:?}")
         }
-        Reply::Transacted(replies) => {
-            let each: Vec<String> = replies.iter().map(self::reply).collect();
-            format!("transacted [{}]", each.join("; "))
+        Reply::Transacted(it) => {
+            let each: Vec<String> = it.replies.iter().map(self::reply).collect();
+            format!("transacted [{}] commit={}{}", each.join("; "), it.commit, again(it.replayed))
         }
+        Reply::Record(_)
+        | Reply::Records { .. }
+        | Reply::RecordPage { .. }
+        | Reply::RecordPut { .. }
+        | Reply::Incremented { .. }
+        | Reply::RecordDeleted { .. }
+        | Reply::PrefixProtected { .. }
+        | Reply::PrefixUnprotected { .. }
+        | Reply::Protections { .. } => records::reply(reply),
     }
+}
+
+fn again(replayed: bool) -> &'static str {
+    if replayed { " replayed" } else { "" }
 }
 
 fn session_page(page: &SessionPage) -> String {
@@ -352,6 +367,14 @@ fn refusal(refusal: &Refusal) -> String {
             format!("OPERATION {index}: {}", self::refusal(inner))
         }
         Refusal::AlreadyDone => "ALREADY_DONE".into(),
+        Refusal::Condition { index, refusal: inner } => {
+            format!("CONDITION {index}: {}", self::refusal(inner))
+        }
+        Refusal::VersionMismatch(_)
+        | Refusal::FenceRequired(_)
+        | Refusal::NotACounter { .. }
+        | Refusal::OutOfBounds(_)
+        | Refusal::TooLarge { .. } => records::refusal(refusal),
     }
 }
 
@@ -359,10 +382,15 @@ fn effect(effect: &Effect) -> String {
     match effect {
         Effect::Released => "released".into(),
         Effect::ForceReleased { holder } => format!("force-released from {holder}"),
-        Effect::Transacted(effects) => {
+        Effect::Transacted { commit, effects } => {
             let each: Vec<String> = effects.iter().map(self::effect).collect();
-            format!("transacted [{}]", each.join("; "))
+            format!("transacted [{}] commit={commit}", each.join("; "))
         }
+        Effect::RecordPut(_)
+        | Effect::Incremented { .. }
+        | Effect::RecordDeleted { .. }
+        | Effect::PrefixProtected { .. }
+        | Effect::PrefixUnprotected => records::effect(effect),
         Effect::Transferred { token, .. } => format!("transferred token={token}"),
         Effect::Acquired { token, .. } => format!("acquired token={token}"),
         Effect::LeaseEnded { end, token } => format!("lease-ended {end:?} token={token}"),
@@ -429,6 +457,10 @@ fn change(change: &Change) -> String {
             if it.request.is_some() { " with request" } else { "" },
             it.by.map(|by| format!(" by {}/{}", by.session, by.seq)).unwrap_or_default()
         ),
+        Change::RecordWritten(_)
+        | Change::RecordDeleted(_)
+        | Change::PrefixProtected(_)
+        | Change::PrefixUnprotected(_) => records::change(change),
     }
 }
 

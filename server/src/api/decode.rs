@@ -6,7 +6,11 @@
 
 mod fields;
 mod lease;
+mod record;
 mod session;
+mod transact;
+
+use std::borrow::Cow;
 
 use http::HeaderMap;
 use singletrack_core::{
@@ -24,9 +28,14 @@ pub(crate) use self::{
         get_lease, get_lease_stats, list_lease_waiters, list_leases, release_lease, renew_leases,
         request_lease_yield, transfer_lease,
     },
+    record::{
+        batch_get_records, delete_record, get_record, increment_record, list_protections,
+        list_records, page_token_behind, protect_prefix, put_record, unprotect_prefix,
+    },
     session::{
         close_session, keep_session_alive, list_session_leases, open_session, opening, ping,
     },
+    transact::transact,
 };
 use crate::{
     api::{deadline, flaws::Flaws, identity},
@@ -186,44 +195,55 @@ fn namespace(headers: &HeaderMap, default: &Namespace, flaws: &mut Flaws) -> Opt
 /// # Errors
 /// What is not legal about it.
 pub(crate) fn operation(context: Context, operation: v1::Operation) -> Result<Asked, Flaws> {
+    operation_within(context, operation, "")
+}
+
+/// The same, of one that is a part of something at `path`, which is empty or ends with a dot.
+fn operation_within(
+    context: Context,
+    operation: v1::Operation,
+    path: &str,
+) -> Result<Asked, Flaws> {
     use v1::operation::Operation as Op;
+    let under = |name: &'static str| match path {
+        "" => Flaws::under(name),
+        path => Flaws::within(Cow::Owned(format!("{path}{name}"))),
+    };
     let Some(operation) = operation.operation else {
-        return Err(Flaws::of(format_args!("operation"), "an operation is required"));
+        return Err(Flaws::of(format_args!("{path}operation"), "an operation is required"));
     };
     match operation {
         Op::Ping(message) => {
-            let mut flaws = Flaws::under("ping.");
+            let mut flaws = under("ping.");
             ping(&message, &mut flaws);
             return if flaws.is_empty() { Ok(Asked::Ping(message)) } else { Err(flaws) };
         }
-        Op::KeepSessionAlive(m) => {
-            keep_session_alive(context, &m, Flaws::under("keep_session_alive."))
-        }
-        Op::CloseSession(m) => close_session(context, &m, Flaws::under("close_session.")),
-        Op::ListSessionLeases(m) => {
-            list_session_leases(context, &m, Flaws::under("list_session_leases."))
-        }
-        Op::AcquireLease(m) => acquire_lease(context, &m, Flaws::under("acquire_lease.")),
-        Op::AbandonLease(m) => abandon_lease(context, &m, Flaws::under("abandon_lease.")),
-        Op::RenewLeases(m) => renew_leases(context, &m, Flaws::under("renew_leases.")),
-        Op::ReleaseLease(m) => release_lease(context, &m, Flaws::under("release_lease.")),
-        Op::GetLease(m) => get_lease(context, &m, Flaws::under("get_lease.")),
-        Op::ListLeases(m) => list_leases(context, &m, Flaws::under("list_leases.")),
-        Op::CheckLease(m) => check_lease(context, &m, Flaws::under("check_lease.")),
-        Op::ForceReleaseLease(m) => {
-            force_release_lease(context, &m, Flaws::under("force_release_lease."))
-        }
-        Op::TransferLease(m) => transfer_lease(context, &m, Flaws::under("transfer_lease.")),
-        Op::RequestLeaseYield(m) => {
-            request_lease_yield(context, &m, Flaws::under("request_lease_yield."))
-        }
-        Op::AnswerLeaseYield(m) => {
-            answer_lease_yield(context, &m, Flaws::under("answer_lease_yield."))
-        }
-        Op::ListLeaseWaiters(m) => {
-            list_lease_waiters(context, &m, Flaws::under("list_lease_waiters."))
-        }
-        Op::GetLeaseStats(m) => get_lease_stats(context, &m, Flaws::under("get_lease_stats.")),
+        Op::KeepSessionAlive(m) => keep_session_alive(context, &m, under("keep_session_alive.")),
+        Op::CloseSession(m) => close_session(context, &m, under("close_session.")),
+        Op::ListSessionLeases(m) => list_session_leases(context, &m, under("list_session_leases.")),
+        Op::AcquireLease(m) => acquire_lease(context, &m, under("acquire_lease.")),
+        Op::AbandonLease(m) => abandon_lease(context, &m, under("abandon_lease.")),
+        Op::RenewLeases(m) => renew_leases(context, &m, under("renew_leases.")),
+        Op::ReleaseLease(m) => release_lease(context, &m, under("release_lease.")),
+        Op::GetLease(m) => get_lease(context, &m, under("get_lease.")),
+        Op::ListLeases(m) => list_leases(context, &m, under("list_leases.")),
+        Op::CheckLease(m) => check_lease(context, &m, under("check_lease.")),
+        Op::ForceReleaseLease(m) => force_release_lease(context, &m, under("force_release_lease.")),
+        Op::TransferLease(m) => transfer_lease(context, &m, under("transfer_lease.")),
+        Op::RequestLeaseYield(m) => request_lease_yield(context, &m, under("request_lease_yield.")),
+        Op::AnswerLeaseYield(m) => answer_lease_yield(context, &m, under("answer_lease_yield.")),
+        Op::ListLeaseWaiters(m) => list_lease_waiters(context, &m, under("list_lease_waiters.")),
+        Op::GetLeaseStats(m) => get_lease_stats(context, &m, under("get_lease_stats.")),
+        Op::GetRecord(m) => get_record(context, &m, under("get_record.")),
+        Op::BatchGetRecords(m) => batch_get_records(context, &m, under("batch_get_records.")),
+        Op::ListRecords(m) => list_records(context, &m, under("list_records.")),
+        Op::PutRecord(m) => put_record(context, &m, under("put_record.")),
+        Op::IncrementRecord(m) => increment_record(context, &m, under("increment_record.")),
+        Op::DeleteRecord(m) => delete_record(context, &m, under("delete_record.")),
+        Op::ProtectPrefix(m) => protect_prefix(context, &m, under("protect_prefix.")),
+        Op::UnprotectPrefix(m) => unprotect_prefix(context, &m, under("unprotect_prefix.")),
+        Op::ListProtections(m) => list_protections(context, &m, under("list_protections.")),
+        Op::Transact(m) => transact(context, m, under("transact.")),
     }
     .map(Asked::Track)
 }

@@ -2,6 +2,8 @@
 //!
 //! Owns nothing but the shape; refusals inside bulk replies come from `refuse`.
 
+mod record;
+
 use std::collections::BTreeMap;
 
 use prost::Message;
@@ -16,6 +18,10 @@ use singletrack_core::{
 };
 use singletrack_proto::v1;
 
+pub(crate) use self::record::{
+    batch, found as record_found, incremented, protection_page, record_deleted, record_page,
+    record_put, transacted, value, written_by,
+};
 use crate::api::{decode, refuse};
 
 /// Bytes of the leases of one reply: what doesn't fit is on the next page, or counted only.
@@ -50,10 +56,17 @@ pub(crate) fn operation(reply: &Reply) -> Option<v1::operation_reply::Reply> {
             Out::CloseSession(v1::CloseSessionResponse { replayed: *replayed })
         }
         Reply::SessionLeases(it) => Out::ListSessionLeases(session_leases(it)),
-        Reply::SessionOpened { .. }
-        | Reply::SessionAttached(_)
-        | Reply::Notice(_)
-        | Reply::Transacted(_) => return None,
+        Reply::Record(_)
+        | Reply::Records { .. }
+        | Reply::RecordPage { .. }
+        | Reply::RecordPut { .. }
+        | Reply::Incremented { .. }
+        | Reply::RecordDeleted { .. }
+        | Reply::PrefixProtected { .. }
+        | Reply::PrefixUnprotected { .. }
+        | Reply::Protections { .. }
+        | Reply::Transacted(_) => return record::of(reply),
+        Reply::SessionOpened { .. } | Reply::SessionAttached(_) | Reply::Notice(_) => return None,
     })
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Owns the collecting and its bounds; decides nothing about what is legal.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use singletrack_core::types::Flaw;
 
@@ -22,7 +22,7 @@ pub(crate) struct FieldFlaw {
 /// All that is not legal about a message. Empty while it is read; never empty as an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Flaws {
-    prefix: &'static str,
+    prefix: Cow<'static, str>,
     fields: Vec<FieldFlaw>,
     left_out: usize,
     all_too_large: bool,
@@ -33,6 +33,11 @@ pub(crate) struct Flaws {
 impl Flaws {
     /// Begins a list; `prefix` comes before each path and is empty or ends with a dot.
     pub(crate) const fn under(prefix: &'static str) -> Self {
+        Self::within(Cow::Borrowed(prefix))
+    }
+
+    /// The same, with a path that is made up as it goes.
+    pub(crate) const fn within(prefix: Cow<'static, str>) -> Self {
         Self { prefix, fields: Vec::new(), left_out: 0, all_too_large: true }
     }
 
@@ -58,6 +63,19 @@ impl Flaws {
     /// Notes that a field is larger than its bound.
     pub(crate) fn add_too_large(&mut self, field: fmt::Arguments<'_>, description: String) {
         self.push(field, description, true);
+    }
+
+    /// Adds those of a part of the message.
+    pub(crate) fn extend(&mut self, part: Self) {
+        self.all_too_large &= part.is_empty() || part.all_too_large;
+        self.left_out += part.left_out;
+        for flaw in part.fields {
+            if self.fields.len() < FLAWS_MAX {
+                self.fields.push(flaw);
+            } else {
+                self.left_out += 1;
+            }
+        }
     }
 
     /// The parsed value, or `None` and a note of what is wrong with it.

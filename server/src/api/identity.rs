@@ -8,12 +8,16 @@
 
 use sha2::{Digest, Sha256};
 use singletrack_core::{
-    command::{AcquireLease, LeaseRef, Lifetime, Terms, TransferLease},
+    body::Body,
+    command::{
+        AcquireLease, Command, Condition, Expectation, IncrementRecord, LeaseRef, Lifetime,
+        Operation, Protect, PutRecord, RecordLifetime, Terms, Transact, TransferLease,
+    },
     fence::{Fence, FenceTarget},
     limits,
     types::{
-        Actor, CommandHash, Mode, Namespace, Reach, RequestHash, ResourceName, SessionId, Target,
-        Token,
+        Actor, CommandHash, Holder, Mode, Namespace, Reach, RecordKey, RequestHash, ResourceName,
+        SessionId, Target, Token, Value,
     },
 };
 
@@ -29,6 +33,12 @@ mod number {
     pub(super) const RELEASE_LEASE: u8 = 13;
     pub(super) const FORCE_RELEASE_LEASE: u8 = 17;
     pub(super) const TRANSFER_LEASE: u8 = 18;
+    pub(super) const PUT_RECORD: u8 = 33;
+    pub(super) const INCREMENT_RECORD: u8 = 34;
+    pub(super) const DELETE_RECORD: u8 = 35;
+    pub(super) const PROTECT_PREFIX: u8 = 36;
+    pub(super) const UNPROTECT_PREFIX: u8 = 37;
+    pub(super) const TRANSACT: u8 = 130;
 }
 
 /// The hash of who asks.
@@ -134,6 +144,137 @@ pub(crate) fn transfer(command: &TransferLease, fences: &[Fence]) -> CommandHash
     )
 }
 
+/// The hash of a put.
+pub(crate) fn put(command: &PutRecord, fences: &[Fence]) -> CommandHash {
+    let PutRecord { key, value, content_type, expect, lifetime, written_by } = command;
+    CommandHash(
+        Bytes::new()
+            .number(number::PUT_RECORD.into())
+            .text(key.as_str())
+            .value(value)
+            .text(content_type.as_str())
+            .expectation(*expect)
+            .record_lifetime(*lifetime)
+            .holder(written_by.as_ref())
+            .fences(fences)
+            .into_128_bits(),
+    )
+}
+
+/// The hash of an increment.
+pub(crate) fn increment(command: &IncrementRecord, fences: &[Fence]) -> CommandHash {
+    let IncrementRecord { key, delta, min, max, lifetime, written_by } = command;
+    CommandHash(
+        Bytes::new()
+            .number(number::INCREMENT_RECORD.into())
+            .text(key.as_str())
+            .raw(&delta.to_le_bytes())
+            .bound(*min)
+            .bound(*max)
+            .record_lifetime(*lifetime)
+            .holder(written_by.as_ref())
+            .fences(fences)
+            .into_128_bits(),
+    )
+}
+
+/// The hash of a delete.
+pub(crate) fn delete(
+    key: &RecordKey,
+    expect: Option<Expectation>,
+    fences: &[Fence],
+) -> CommandHash {
+    CommandHash(
+        Bytes::new()
+            .number(number::DELETE_RECORD.into())
+            .text(key.as_str())
+            .expectation(expect)
+            .fences(fences)
+            .into_128_bits(),
+    )
+}
+
+/// The hash of a protection.
+pub(crate) fn protect(command: &Protect, fences: &[Fence]) -> CommandHash {
+    protection(number::PROTECT_PREFIX, command, fences)
+}
+
+/// The hash of the end of one.
+pub(crate) fn unprotect(command: &Protect, fences: &[Fence]) -> CommandHash {
+    protection(number::UNPROTECT_PREFIX, command, fences)
+}
+
+fn protection(number: u8, command: &Protect, fences: &[Fence]) -> CommandHash {
+    let Protect { prefix, resource, as_admin } = command;
+    CommandHash(
+        Bytes::new()
+            .number(number.into())
+            .text(prefix.as_str())
+            .text(resource.as_str())
+            .number((*as_admin).into())
+            .fences(fences)
+            .into_128_bits(),
+    )
+}
+
+/// The hash of a transaction: of its conditions and of the hashes of its operations.
+pub(crate) fn transact(command: &Transact) -> CommandHash {
+    let Transact { conditions, operations } = command;
+    let bytes = Bytes::new().number(number::TRANSACT.into()).number(conditions.len() as u64);
+    let bytes = conditions.iter().fold(bytes, |bytes, condition| match condition {
+        Condition::Fence(fence) => bytes.number(1).fences(std::slice::from_ref(fence)),
+        Condition::Record { key, expect } => {
+            bytes.number(2).text(key.as_str()).expectation(Some(*expect))
+        }
+    });
+    let bytes = bytes.number(operations.len() as u64);
+    let bytes = operations
+        .iter()
+        .fold(bytes, |bytes, Operation { fences, command }| bytes.raw(&of(command, fences).0));
+    CommandHash(bytes.into_128_bits())
+}
+
+/// The hash of an operation of a transaction.
+fn of(command: &Command, fences: &[Fence]) -> CommandHash {
+    match command {
+        Command::AcquireLease(command) => acquire(command, fences),
+        Command::ReleaseLease(lease) => release(*lease, fences),
+        Command::ForceReleaseLease { resource, token } => force_release(resource, *token, fences),
+        Command::TransferLease(command) => transfer(command, fences),
+        Command::PutRecord(command) => put(command, fences),
+        Command::IncrementRecord(command) => increment(command, fences),
+        Command::DeleteRecord { key, expect } => delete(key, *expect, fences),
+        Command::ProtectPrefix(command) => protect(command, fences),
+        Command::UnprotectPrefix(command) => unprotect(command, fences),
+        Command::AbandonLease { .. }
+        | Command::RenewLeases(_)
+        | Command::GetLease(_)
+        | Command::ListLeases { .. }
+        | Command::CheckLease { .. }
+        | Command::RequestLeaseYield(_)
+        | Command::AnswerLeaseYield(_)
+        | Command::ListLeaseWaiters { .. }
+        | Command::GetLeaseStats
+        | Command::OpenSession(_)
+        | Command::AttachSession(_)
+        | Command::KeepSessionAlive(_)
+        | Command::CloseSession(_)
+        | Command::ListSessionLeases { .. }
+        | Command::AcknowledgeReplies { .. }
+        | Command::CancelWaits(_)
+        | Command::GetRecord(_)
+        | Command::BatchGetRecords { .. }
+        | Command::ListRecords(_)
+        | Command::ListProtections { .. }
+        | Command::Transact(_) => unreachable!("only mutations are decoded into a transaction"),
+    }
+}
+
+/// The first 128 bits of the SHA-256 of these bytes.
+pub(crate) fn digest(bytes: &[u8]) -> [u8; 16] {
+    Bytes::new().raw(bytes).into_128_bits()
+}
+
 /// Canonical bytes on their way into the hash.
 struct Bytes(Sha256);
 
@@ -197,6 +338,55 @@ impl Bytes {
             Lifetime::Ttl(ttl) => self.number(ttl.ms()),
             Lifetime::Session(session) => self.number(NO_TEXT).raw(&session.0),
         }
+    }
+
+    fn value(self, value: &Value) -> Self {
+        match value {
+            Value::Data(body) => self.number(1).body(body),
+            Value::Text(body) => self.number(2).body(body),
+            Value::Counter(number) => self.number(3).raw(&number.to_le_bytes()),
+        }
+    }
+
+    /// Of a large body its digest, which is at hand.
+    fn body(self, body: &Body) -> Self {
+        let bytes = self.number(body.len() as u64);
+        match body {
+            Body::Inline(inline) => bytes.raw(inline),
+            Body::Carried { digest, .. } | Body::Stored { digest, .. } => bytes.raw(&digest.0),
+        }
+    }
+
+    fn expectation(self, expect: Option<Expectation>) -> Self {
+        match expect {
+            None => self.number(0),
+            Some(Expectation::Absent) => self.number(1),
+            Some(Expectation::Exists) => self.number(2),
+            Some(Expectation::Version(version)) => self.number(3).number(version.0),
+        }
+    }
+
+    fn record_lifetime(self, lifetime: RecordLifetime) -> Self {
+        match lifetime {
+            RecordLifetime::Forever => self.number(0),
+            RecordLifetime::Kept => self.number(1),
+            RecordLifetime::Ttl(ttl) => self.number(2).number(ttl.ms()),
+            RecordLifetime::Bound(lease) => {
+                self.number(3).raw(&lease.lease_id.0).number(lease.token.0)
+            }
+        }
+    }
+
+    fn bound(self, bound: Option<i64>) -> Self {
+        match bound {
+            None => self.number(0),
+            Some(bound) => self.number(1).raw(&bound.to_le_bytes()),
+        }
+    }
+
+    fn holder(self, holder: Option<&Holder>) -> Self {
+        // No holder is empty.
+        self.text(holder.map_or("", Holder::as_str))
     }
 
     fn fences(self, fences: &[Fence]) -> Self {

@@ -18,7 +18,8 @@ use std::{
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
 use singletrack_proto::v1::{
-    lease_service_server::LeaseServiceServer, session_service_server::SessionServiceServer,
+    lease_service_server::LeaseServiceServer, record_service_server::RecordServiceServer,
+    session_service_server::SessionServiceServer, transact_service_server::TransactServiceServer,
 };
 use tokio::{
     sync::Notify,
@@ -37,6 +38,7 @@ use crate::{
         flaws::Flaws,
         intake::{READING_BYTES_MAX, Reading},
         lease::Leases,
+        record::{Records, Transactions},
         refuse,
         session::Sessions,
         status,
@@ -60,6 +62,8 @@ pub(crate) type Guest = tower::util::BoxCloneSyncService<Request<Body>, Response
 pub(crate) struct Edge<A: Ask> {
     leases: LeaseServiceServer<Leases<A>>,
     sessions: SessionServiceServer<Sessions<A>>,
+    records: RecordServiceServer<Records<A>>,
+    transactions: TransactServiceServer<Transactions<A>>,
     track: A,
     guests: Arc<[(String, Guest)]>,
     metrics: Arc<Metrics>,
@@ -115,6 +119,15 @@ impl<A: Ask> Edge<A> {
             sessions: SessionServiceServer::new(Sessions::new(track.clone(), metrics.clone()))
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            records: RecordServiceServer::new(Records::new(track.clone(), metrics.clone()))
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX),
+            transactions: TransactServiceServer::new(Transactions::new(
+                track.clone(),
+                metrics.clone(),
+            ))
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX),
             track,
             guests,
             metrics,
@@ -192,6 +205,18 @@ impl<A: Ask> Edge<A> {
                 self.sessions.clone().call(request.map(|body| self.reading.meter(body))),
             );
         }
+        if let Some(method) = ours(<RecordServiceServer<Records<A>> as NamedService>::NAME) {
+            self.metrics.requested(method);
+            return Stage::Asked(
+                self.records.clone().call(request.map(|body| self.reading.meter(body))),
+            );
+        }
+        if let Some(method) = ours(<TransactServiceServer<Transactions<A>> as NamedService>::NAME) {
+            self.metrics.requested(method);
+            return Stage::Asked(
+                self.transactions.clone().call(request.map(|body| self.reading.meter(body))),
+            );
+        }
         self.metrics.requested(Method::Other);
         match self.guests.iter().find(|(name, _)| path.starts_with(name)) {
             Some((_, guest)) => Stage::Asked(guest.clone().call(request.map(Body::new))),
@@ -208,6 +233,8 @@ impl<A: Ask> Clone for Edge<A> {
         Self {
             leases: self.leases.clone(),
             sessions: self.sessions.clone(),
+            records: self.records.clone(),
+            transactions: self.transactions.clone(),
             track: self.track.clone(),
             guests: self.guests.clone(),
             metrics: self.metrics.clone(),

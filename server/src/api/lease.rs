@@ -2,59 +2,32 @@
 
 use std::sync::Arc;
 
-use singletrack_core::{reply::Reply, types::Namespace};
+use singletrack_core::reply::Reply;
 use singletrack_proto::v1::{self, lease_service_server::LeaseService};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    api::{
-        Ask,
-        decode::{self, Context},
-        encode,
-        flaws::Flaws,
-        refuse, status,
-    },
+    api::{Ask, asking::Asking, decode, encode, refuse},
     telemetry::Metrics,
-    track::{CallError, Question},
 };
 
 /// Leases over unary calls.
 #[derive(Debug)]
-pub(crate) struct Leases<A> {
-    track: A,
-    metrics: Arc<Metrics>,
-    default: Namespace,
-}
-
-// === impl Leases ===
+pub(crate) struct Leases<A>(Asking<A>);
 
 impl<A: Ask> Leases<A> {
     /// A service that asks `track`.
     pub(crate) fn new(track: A, metrics: Arc<Metrics>) -> Self {
-        Self { track, metrics, default: Namespace::default() }
-    }
-
-    async fn ask<M>(
-        &self,
-        request: &Request<M>,
-        decode: impl FnOnce(Context, &M, Flaws) -> Result<Question, Flaws>,
-    ) -> Result<Reply, Status> {
-        let question = Context::read(request.metadata().as_ref(), &self.default)
-            .and_then(|context| decode(context, request.get_ref(), Flaws::under("")))
-            .map_err(|flaws| status::of_flaws(&flaws, &self.metrics))?;
-        self.track.ask(question).await.map_err(|error| status::of_call(&error, &self.metrics))
-    }
-
-    /// A reply to another question than was asked.
-    fn mismatch(&self) -> Status {
-        status::of_call(&CallError::Internal, &self.metrics)
+        Self(Asking::new(track, metrics))
     }
 }
 
 /// Asks, and encodes the one reply that fits the question.
 macro_rules! call {
     ($self:ident, $request:ident, $decode:path, $pattern:pat => $encode:expr) => {{
-        let $pattern = $self.ask(&$request, $decode).await? else { return Err($self.mismatch()) };
+        let $pattern = $self.0.ask(&$request, $decode).await? else {
+            return Err($self.0.mismatch());
+        };
         Ok(Response::new($encode))
     }};
 }
@@ -81,7 +54,7 @@ impl<A: Ask> LeaseService for Leases<A> {
     ) -> Result<Response<v1::RenewLeasesResponse>, Status> {
         call!(self, request, decode::renew_leases, Reply::Renewed(results) => {
             for refusal in results.iter().filter_map(|result| result.as_ref().err()) {
-                self.metrics.refused(refuse::reason(refusal));
+                self.0.metrics.refused(refuse::reason(refusal));
             }
             encode::renewed(&results)
         })

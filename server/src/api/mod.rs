@@ -4,6 +4,7 @@
 //! decides nothing.
 
 pub(crate) mod accept;
+mod asking;
 pub(crate) mod deadline;
 pub(crate) mod decode;
 mod draw;
@@ -15,6 +16,7 @@ pub(crate) mod identity;
 pub(crate) mod intake;
 pub(crate) mod layer;
 pub(crate) mod lease;
+pub(crate) mod record;
 pub(crate) mod refuse;
 pub(crate) mod session;
 pub(crate) mod status;

@@ -5,6 +5,7 @@
 
 mod deadlock;
 mod held;
+mod record;
 
 use prost::Message;
 use singletrack_core::{
@@ -77,8 +78,8 @@ pub(crate) fn machine(refusal: &Refusal) -> v1::Refusal {
         Refusal::StaleFence(stale) => stale_fence(stale),
         Refusal::NotFound => new(
             Reason::NotFound,
-            "there is no such lease, holder or request to yield; a lease that ended more than 60 s ago, or whose release was acknowledged, is forgotten".into(),
-            "check the lease_id or the resource, the token, the number, and the namespace of the call",
+            "there is no such record, lease, holder or request to yield; a lease that ended more than 60 s ago, or whose release was acknowledged, is forgotten".into(),
+            "check the key, the lease_id or the resource, the token, the number, and the namespace of the call",
         ),
         Refusal::LeaseLost { end, token } => lease_lost(*end, *token),
         Refusal::NotHolder => new(
@@ -94,15 +95,34 @@ pub(crate) fn machine(refusal: &Refusal) -> v1::Refusal {
             limit_mismatch(resource, *limit, *asked)
         }
         Refusal::Quota { cap, maximum } => quota(*cap, *maximum),
+        Refusal::VersionMismatch(mismatch) => record::version_mismatch(mismatch),
+        Refusal::FenceRequired(required) => record::fence_required(required),
+        Refusal::NotACounter { key } => record::not_a_counter(key),
+        Refusal::OutOfBounds(bounds) => record::out_of_bounds(bounds),
+        Refusal::TooLarge { bytes, maximum } => record::too_large(*bytes, *maximum),
+        Refusal::Condition { index, refusal } => {
+            let mut of_it = within(format_args!("conditions[{index}]"), refusal);
+            of_it.condition_index = Some(*index);
+            bounded(of_it)
+        }
         Refusal::Operation { index, refusal } => {
-            let mut inner = machine(refusal);
-            inner.message = clip(&format!("operations[{index}]: {}", inner.message), MESSAGE_BYTES_MAX);
-            bounded(inner)
+            let mut of_it = within(format_args!("operations[{index}]"), refusal);
+            of_it.operation_index = Some(*index);
+            bounded(of_it)
         }
-        Refusal::AlreadyDone => {
-            internal("an operation of a transaction had already been done, outside of a transaction")
-        }
+        Refusal::AlreadyDone => new(
+            Reason::AlreadyDone,
+            "its work was done before, so it has no effect of its own".into(),
+            "nothing was changed: look at what is there; leave this operation out, or don't do the rest again",
+        ),
     }
+}
+
+/// The refusal of a part of a transaction, which is that of the whole.
+fn within(path: std::fmt::Arguments<'_>, refusal: &Refusal) -> v1::Refusal {
+    let mut refusal = machine(refusal);
+    refusal.message = clip(&format!("{path}: {}", refusal.message), MESSAGE_BYTES_MAX);
+    refusal
 }
 
 /// Why a message can't be understood.
@@ -210,8 +230,13 @@ pub(crate) fn reason(refusal: &Refusal) -> Reason {
         Refusal::Deadlock(_) => Reason::Deadlock,
         Refusal::LimitMismatch { .. } => Reason::LimitMismatch,
         Refusal::Quota { .. } => Reason::Quota,
-        Refusal::Operation { refusal, .. } => reason(refusal),
-        Refusal::AlreadyDone => Reason::Internal,
+        Refusal::VersionMismatch(_) => Reason::VersionMismatch,
+        Refusal::FenceRequired(_) => Reason::FenceRequired,
+        Refusal::NotACounter { .. } => Reason::NotACounter,
+        Refusal::OutOfBounds(_) => Reason::OutOfBounds,
+        Refusal::TooLarge { .. } => Reason::TooLarge,
+        Refusal::Condition { refusal, .. } | Refusal::Operation { refusal, .. } => reason(refusal),
+        Refusal::AlreadyDone => Reason::AlreadyDone,
     }
 }
 
@@ -321,6 +346,12 @@ fn quota(cap: Cap, maximum: u64) -> v1::Refusal {
         Cap::Leases => ("leases per namespace", RELEASE),
         Cap::Waiters => ("waiters per namespace", RELEASE),
         Cap::Sessions => ("sessions per namespace", RELEASE),
+        Cap::Records => ("records per namespace", RELEASE),
+        Cap::Protections => ("protections per namespace", RELEASE),
+        Cap::PrefixProtections => (
+            "protections per prefix",
+            "protect a prefix above or below it, or take a protection back that is not needed",
+        ),
         Cap::Bytes => ("bytes per namespace", RELEASE),
         Cap::Memory => ("bytes of replay memory", RELEASE),
         Cap::Yields => (
@@ -347,6 +378,8 @@ fn new(reason: Reason, message: String, next_step: &str) -> v1::Refusal {
         message: clip(&message, MESSAGE_BYTES_MAX),
         next_step: clip(next_step, NEXT_STEP_BYTES_MAX),
         retry_after_ms: 0,
+        condition_index: None,
+        operation_index: None,
         detail: None,
     }
 }
@@ -358,11 +391,14 @@ fn bounded(mut refusal: v1::Refusal) -> v1::Refusal {
             Some(Detail::Held(held)) => held::cut(held),
             Some(Detail::Deadlock(deadlock)) => deadlock::cut(deadlock),
             Some(Detail::Malformed(malformed)) => malformed.violations.pop().is_some(),
+            Some(Detail::VersionMismatch(mismatch)) => record::cut_mismatch(mismatch),
+            Some(Detail::FenceRequired(required)) => record::cut_required(required),
             Some(
                 Detail::StaleFence(_)
                 | Detail::LeaseLost(_)
                 | Detail::Limit(_)
                 | Detail::SessionLost(_)
+                | Detail::OutOfBounds(_)
                 | Detail::LimitMismatch(_),
             )
             | None => false,

@@ -143,6 +143,12 @@ fn error_info(reason: Reason, refusal: &v1::Refusal) -> pb::ErrorInfo {
     };
     say("retry", &reason.retry().name());
     say("may_have_happened", &reason.may_have_happened());
+    if let Some(index) = refusal.condition_index {
+        say("condition_index", &index);
+    }
+    if let Some(index) = refusal.operation_index {
+        say("operation_index", &index);
+    }
     match &refusal.detail {
         Some(Detail::Held(held)) => {
             if let Some(first) = held.holders.first() {
@@ -175,6 +181,20 @@ fn error_info(reason: Reason, refusal: &v1::Refusal) -> pb::ErrorInfo {
             say("limit", &limit.limit);
             say("maximum", &limit.maximum);
         }
+        Some(Detail::VersionMismatch(mismatch)) => {
+            say("current_version", &mismatch.current_version);
+            if !mismatch.written_by.is_empty() {
+                say("written_by", &mismatch.written_by);
+            }
+        }
+        Some(Detail::FenceRequired(required)) => {
+            say("resource", &required.resource);
+            say("current_token", &required.current_token);
+            if !required.holder.is_empty() {
+                say("holder", &required.holder);
+            }
+        }
+        Some(Detail::OutOfBounds(bounds)) => say("value", &bounds.value),
         Some(Detail::Malformed(malformed)) => {
             if let Some(first) = malformed.violations.first() {
                 say("field", &first.field);

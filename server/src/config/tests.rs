@@ -75,6 +75,8 @@ fn every_option_can_be_set_by_every_source() {
         ("max_leases_per_namespace", "2"),
         ("max_waiters_per_namespace", "3"),
         ("max_sessions_per_namespace", "9"),
+        ("max_records_per_namespace", "9"),
+        ("max_protections_per_namespace", "9"),
         ("max_bytes_per_namespace", "'4KiB'"),
         ("max_namespaces", "5"),
         ("max_replay_memory_bytes", "'6MiB'"),

@@ -49,10 +49,10 @@ impl Pending {
             for change in &transaction.changes {
                 match change.trace() {
                     Trace::Created(key) if vanish => {
-                        self.rows.insert(key, Image::New(change.clone()));
+                        self.rows.insert(key, Image::New(change.to_row()));
                     }
                     Trace::Created(key) => {
-                        self.rows.insert(key, Image::Changed(change.clone()));
+                        self.rows.insert(key, Image::Changed(change.to_row()));
                     }
                     Trace::Written(key) => self.write(key, change),
                     Trace::Removed(key) => self.remove(key),
@@ -65,8 +65,8 @@ impl Pending {
 
     fn write(&mut self, key: RowKey, change: &Change) {
         let image = match self.rows.get(&key) {
-            Some(Image::New(_)) => Image::New(change.clone()),
-            Some(Image::Changed(_) | Image::Gone) | None => Image::Changed(change.clone()),
+            Some(Image::New(_)) => Image::New(change.to_row()),
+            Some(Image::Changed(_) | Image::Gone) | None => Image::Changed(change.to_row()),
         };
         self.rows.insert(key, image);
     }

@@ -5,8 +5,9 @@
 //! a bug. It parses into the same validated types as the edge does, and says [`Flawed`].
 
 mod lease;
+mod record;
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use prost::Message;
 use singletrack_core::{
@@ -18,7 +19,7 @@ use singletrack_core::{
     refusal::SessionEnd,
     types::{
         CommandHash, DurableMs, Flaw, Holder, LeaseId, Namespace, RequestHash, RequestMark,
-        Revision, SessionId, SessionNumber, Token, Ttl,
+        Revision, SessionId, SessionNumber, Token, Ttl, parse_version,
     },
 };
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -103,6 +104,9 @@ fn transaction_in(transaction: wire::Transaction) -> Result<Transaction, Flawed>
     if changes.is_empty() {
         return Err(Flawed(String::from("a transaction without changes")));
     }
+    if let Some(version) = changes.iter().find_map(record::stored) {
+        return Err(Flawed(format!("version {version} of a record, logged without its value")));
+    }
     Ok(Transaction { commit: Revision(transaction.commit), changes })
 }
 
@@ -154,6 +158,14 @@ fn change_out(change: &Change) -> wire::Change {
                 revision: revision.0,
             })
         }
+        Change::RecordWritten(written) => Out::RecordWritten(record::written_out(written)),
+        Change::RecordDeleted(deleted) => Out::RecordDeleted(record::deleted_out(deleted)),
+        Change::PrefixProtected(protection) => {
+            Out::PrefixProtected(record::protection_out(protection))
+        }
+        Change::PrefixUnprotected(protection) => {
+            Out::PrefixUnprotected(record::protection_out(protection))
+        }
     };
     wire::Change { change: Some(change) }
 }
@@ -197,6 +209,14 @@ fn change_in(change: wire::Change) -> Result<Change, Flawed> {
             token: Token::parse(reopened.token)?,
             revision: Revision(reopened.revision),
         },
+        In::RecordWritten(written) => Change::RecordWritten(Arc::new(record::written_in(written)?)),
+        In::RecordDeleted(deleted) => Change::RecordDeleted(Arc::new(record::deleted_in(deleted)?)),
+        In::PrefixProtected(protection) => {
+            Change::PrefixProtected(record::protection_in(protection)?)
+        }
+        In::PrefixUnprotected(protection) => {
+            Change::PrefixUnprotected(record::protection_in(protection)?)
+        }
     })
 }
 
@@ -277,9 +297,10 @@ fn effect_out(effect: &Effect) -> wire::Effect {
         Effect::ForceReleased { holder } => {
             Out::ForceReleased(wire::ForceReleased { holder: holder.as_str().to_owned() })
         }
-        Effect::Transacted(effects) => {
-            Out::Transacted(wire::Transacted { effects: effects.iter().map(effect_out).collect() })
-        }
+        Effect::Transacted { commit, effects } => Out::Transacted(wire::Transacted {
+            effects: effects.iter().map(effect_out).collect(),
+            commit: commit.0,
+        }),
         Effect::Acquired { lease_id, token } => {
             Out::Acquired(wire::Acquired { lease_id: lease_id.0.to_vec(), token: token.0 })
         }
@@ -290,6 +311,18 @@ fn effect_out(effect: &Effect) -> wire::Effect {
             end: lease::end_out(*end).into(),
             token: token.0,
         }),
+        Effect::RecordPut(put) => Out::RecordPut(record::put_out(*put)),
+        Effect::Incremented { value, put } => Out::RecordIncremented(wire::RecordIncremented {
+            value: *value,
+            put: Some(record::put_out(*put)),
+        }),
+        Effect::RecordDeleted { version } => {
+            Out::RecordDeleted(wire::RecordGone { version: version.0 })
+        }
+        Effect::PrefixProtected { revision } => {
+            Out::PrefixProtected(wire::Protected { revision: revision.0 })
+        }
+        Effect::PrefixUnprotected => Out::PrefixUnprotected(wire::Unprotected {}),
     };
     wire::Effect { effect: Some(effect) }
 }
@@ -301,9 +334,11 @@ fn effect_in(effect: wire::Effect) -> Result<Effect, Flawed> {
         In::ForceReleased(forced) => {
             Effect::ForceReleased { holder: Holder::parse(&forced.holder)? }
         }
-        In::Transacted(transacted) => Effect::Transacted(
-            transacted.effects.into_iter().map(effect_in).collect::<Result<_, _>>()?,
-        ),
+        In::Transacted(transacted) => Effect::Transacted {
+            // That of a format before 4 is not known; no server wrote any.
+            commit: Revision(transacted.commit),
+            effects: transacted.effects.into_iter().map(effect_in).collect::<Result<_, _>>()?,
+        },
         In::Acquired(acquired) => Effect::Acquired {
             lease_id: LeaseId(hash(&acquired.lease_id)?),
             token: Token::parse(acquired.token)?,
@@ -315,6 +350,16 @@ fn effect_in(effect: wire::Effect) -> Result<Effect, Flawed> {
         In::AcquiredEnded(ended) => {
             Effect::LeaseEnded { end: lease::end_in(ended.end)?, token: Token::parse(ended.token)? }
         }
+        In::RecordPut(put) => Effect::RecordPut(record::put_in(put)?),
+        In::RecordIncremented(incremented) => Effect::Incremented {
+            value: incremented.value,
+            put: record::put_in(required(incremented.put, "the counter that was added to")?)?,
+        },
+        In::RecordDeleted(gone) => Effect::RecordDeleted { version: parse_version(gone.version)? },
+        In::PrefixProtected(protected) => {
+            Effect::PrefixProtected { revision: parse_version(protected.revision)? }
+        }
+        In::PrefixUnprotected(wire::Unprotected {}) => Effect::PrefixUnprotected,
     })
 }
 
@@ -344,6 +389,12 @@ const CLOCK: u8 = 1;
 const SESSION: u8 = 4;
 /// First byte of the key of a lease: the tag of its change.
 const LEASE: u8 = 10;
+/// First byte of the key of a record: the tag of its change.
+const RECORD: u8 = 30;
+/// First byte of the key of a protection: the tag of its change.
+const PROTECTION: u8 = 32;
+/// First byte of the key of a body; behind all rows.
+const BODY: u8 = 0xb0;
 /// Ends a text within a key; no text has it, so keys sort as their parts do.
 const END: u8 = 0;
 
@@ -351,22 +402,34 @@ const END: u8 = 0;
 pub(super) const MARKER_KEY: &[u8] = &[META, 1];
 /// Key of the [`Digest`].
 pub(super) const DIGEST_KEY: &[u8] = &[META, 2];
-/// The first key that a row can have.
-pub(super) const FIRST_ROW_KEY: &[u8] = &[META + 1];
+/// The keys that rows can have.
+pub(super) const ROW_KEYS: Range<&[u8]> = &[META + 1]..&[BODY];
 
 /// The key of a row as bytes; they sort as [`RowKey`] does.
 #[must_use]
 pub(super) fn encode_key(key: &RowKey) -> Vec<u8> {
-    let (kind, namespace, revision) = match key {
-        RowKey::Clock => return vec![CLOCK],
-        RowKey::Session(namespace, number) => (SESSION, namespace, number.revision().0),
-        RowKey::Lease(namespace, token) => (LEASE, namespace, token.0),
-    };
+    match key {
+        RowKey::Clock => vec![CLOCK],
+        RowKey::Session(namespace, number) => {
+            key_of(SESSION, namespace, &[&number.revision().0.to_be_bytes()])
+        }
+        RowKey::Lease(namespace, token) => key_of(LEASE, namespace, &[&token.0.to_be_bytes()]),
+        RowKey::Record(namespace, key) => key_of(RECORD, namespace, &[key.as_str().as_bytes()]),
+        RowKey::Protection(namespace, prefix, resource) => {
+            let (prefix, resource) = (prefix.as_str().as_bytes(), resource.as_str().as_bytes());
+            key_of(PROTECTION, namespace, &[prefix, resource])
+        }
+    }
+}
+
+fn key_of(kind: u8, namespace: &Namespace, parts: &[&[u8]]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(10 + namespace.as_str().len());
     bytes.push(kind);
     bytes.extend_from_slice(namespace.as_str().as_bytes());
-    bytes.push(END);
-    bytes.extend_from_slice(&revision.to_be_bytes());
+    for part in parts {
+        bytes.push(END);
+        bytes.extend_from_slice(part);
+    }
     bytes
 }
 
@@ -389,6 +452,9 @@ pub(super) fn decode_row(key: &[u8], value: &[u8]) -> Result<(RowKey, Change, u6
             return Err(Flawed(format!("a row that holds a change of tag {}", change.tag())));
         }
     };
+    if change.carried().is_some() {
+        return Err(Flawed(String::from("a row that holds a large value itself")));
+    }
     if encode_key(&row_key) != key {
         return Err(Flawed(String::from("a row under another row's key")));
     }

@@ -23,12 +23,25 @@ proptest! {
     }
 
     #[test]
-    fn weight_is_an_upper_bound_of_what_a_lease_takes(change in samples::any_change()) {
+    fn weight_is_an_upper_bound_of_what_a_change_takes(change in samples::any_change()) {
         // Effects of a transaction and revisions beyond 2^53 don't occur in real entries.
         let bytes = change_out(&change).encoded_len();
         if !matches!(change, Change::RequestRemembered(_)) {
             prop_assert!(bytes <= change.weight(), "{bytes} > {}", change.weight());
         }
+    }
+
+    #[test]
+    fn a_row_comes_back_as_it_was_without_large_values(change in samples::any_change()) {
+        let row = change.to_row();
+        let (Trace::Created(row_key) | Trace::Written(row_key)) = row.trace() else {
+            return Ok(());
+        };
+        let key = encode_key(&row_key);
+        let value = encode_row(&key, &row);
+        let (_, sum) = unsealed::<wire::Change>(&key, &value).unwrap();
+        prop_assert!(value.len() < 2_048 || change.carried().is_none(), "{}", value.len());
+        prop_assert_eq!(decode_row(&key, &value), Ok((row_key, row, sum)));
     }
 
     #[test]
@@ -48,7 +61,7 @@ proptest! {
     ) {
         let (Trace::Created(key) | Trace::Written(key)) = change.trace() else { return Ok(()) };
         let mut key = encode_key(&key);
-        let mut value = encode_row(&key, &change);
+        let mut value = encode_row(&key, &change.to_row());
         let bytes = if in_key { &mut key } else { &mut value };
         let at = at.index(bytes.len());
         bytes[at] ^= 1 << bit;
@@ -215,4 +228,123 @@ fn a_lease_of_an_older_format_was_granted_at_the_beginning_of_time_and_reaches_n
     let read = lease::granted_in(wire::LeaseGranted::decode(&*bytes).unwrap()).unwrap();
     assert_eq!(read, *plain);
     assert_eq!(read.granted_at.0, 0);
+}
+
+// === damaged records ===
+
+fn large_written() -> wire::RecordWritten {
+    let value = samples::data(samples::large(11));
+    let Change::RecordWritten(it) = samples::written("a/b", 11, value, Some(10)) else {
+        unreachable!()
+    };
+    let until = wire::RecordUntil { at: 7, ttl_ms: 1_000 };
+    wire::RecordWritten {
+        written_by: "ada".into(),
+        content_type: "text/plain".into(),
+        life: Some(wire::record_written::Life::Until(until)),
+        ..record::written_out(&it)
+    }
+}
+
+fn body(written: &mut wire::RecordWritten) -> &mut wire::Body {
+    match written.value.as_mut().unwrap() {
+        wire::record_written::Value::Data(body) | wire::record_written::Value::Text(body) => body,
+        wire::record_written::Value::Counter(_) => unreachable!(),
+    }
+}
+
+#[test]
+fn a_record_that_no_version_wrote_is_refused() {
+    use wire::record_written::{Life, Value};
+    type Spoil = fn(&mut wire::RecordWritten);
+    let cases: [(Spoil, &str); 21] = [
+        (|it| it.namespace = "a b".into(), "a namespace"),
+        (|it| it.key = "a//b".into(), "a key may not begin or end"),
+        (|it| it.value = None, "the value of a record is missing"),
+        (|it| it.content_type = "é".into(), "a content type has printable ASCII alone"),
+        (|it| it.version = 0, "a version is required, and never 0"),
+        (|it| it.version = 1 << 53, "a version is below 2^53"),
+        (|it| it.created_at = 0, "a version is required, and never 0"),
+        (|it| it.created_at = 12, "version 11 of a record created at 12"),
+        (|it| it.replaced = 11, "version 11 of a record that replaces 11"),
+        (|it| it.replaced = 1 << 53, "a version is below 2^53"),
+        (|it| it.written_by = "\n".into(), "a holder may not have control characters"),
+        (|it| it.life = Some(Life::BoundToken(0)), "a token"),
+        (|it| it.life = Some(Life::Until(wire::RecordUntil { at: 7, ttl_ms: 999 })), "1000.."),
+        (|it| body(it).digest.clear(), "0 bytes in place of 16"),
+        (|it| body(it).digest.push(0), "17 bytes in place of 16"),
+        (|it| body(it).bytes.truncate(4_096), "a large body of 4096 bytes, and 0 in the store"),
+        (|it| body(it).bytes.clear(), "a large body of 0 bytes, and 0 in the store"),
+        (|it| body(it).stored_bytes = 4_097, "a large body of 4097 bytes, and 4097 in the store"),
+        (
+            |it| {
+                let digest = std::mem::take(&mut body(it).digest);
+                *body(it) = wire::Body { digest, stored_bytes: 4_096, ..Default::default() };
+            },
+            "a large body of 0 bytes, and 4096 in the store",
+        ),
+        (
+            |it| body(it).bytes = vec![0; 1_048_577].into(),
+            "a value may have at most 1048576 bytes, this one has 1048577",
+        ),
+        (|it| it.value = Some(Value::Text(std::mem::take(body(it)))), "a text that is no UTF-8"),
+    ];
+    record::written_in(large_written()).unwrap();
+    for (spoil, expected) in cases {
+        let mut written = large_written();
+        body(&mut written).bytes = vec![0xff; 4_097].into();
+        spoil(&mut written);
+        let Flawed(said) = record::written_in(written).unwrap_err();
+        assert!(said.starts_with(expected), "{said}, not {expected}");
+    }
+}
+
+#[test]
+fn a_small_body_has_no_digest_and_is_here() {
+    for spoil in [
+        (|it| it.digest = vec![1; 16]) as fn(&mut wire::Body),
+        |it| it.stored_bytes = 4_097,
+        |it| it.stored_bytes = 1,
+    ] {
+        let mut written = large_written();
+        *body(&mut written) = wire::Body { bytes: vec![1].into(), ..Default::default() };
+        record::written_in(written.clone()).unwrap();
+        spoil(body(&mut written));
+        record::written_in(written).unwrap_err();
+    }
+}
+
+#[test]
+fn an_end_of_a_record_names_the_body_of_its_last_version_or_none() {
+    let Change::RecordDeleted(it) = samples::deleted("a", 11, 12, true) else { unreachable!() };
+    let written = || record::deleted_out(&it);
+    assert_eq!(record::deleted_in(written()), Ok((*it).clone()));
+    for other in [
+        wire::RecordDeleted { replaced: 10, ..written() },
+        wire::RecordDeleted { version: 0, replaced: 0, ..written() },
+        wire::RecordDeleted { revision: 11, ..written() },
+        wire::RecordDeleted { key: String::new(), ..written() },
+    ] {
+        record::deleted_in(other).unwrap_err();
+    }
+}
+
+#[test]
+fn a_large_value_is_in_the_log_and_never_in_a_row() {
+    let change = samples::written("a", 11, samples::data(samples::large(11)), None);
+    let logged = |change: &Change| {
+        let mut bytes = Vec::new();
+        encode_entry(Revision(0), &samples::entry(11, vec![change.clone()]), &mut bytes);
+        decode_entry(&bytes)
+    };
+    let read = |change: &Change| {
+        let key = encode_key(change.trace().key().unwrap());
+        decode_row(&key, &encode_row(&key, change)).map(|(_, row, _)| row)
+    };
+    let row = change.to_row();
+    logged(&change).unwrap();
+    assert_eq!(read(&row), Ok(row.clone()));
+    let said = "version 11 of a record, logged without its value";
+    assert_eq!(logged(&row), Err(Flawed(said.into())));
+    assert_eq!(read(&change), Err(Flawed("a row that holds a large value itself".into())));
 }

@@ -241,7 +241,7 @@ fn any_steps() -> impl Strategy<Value = Vec<Step>> {
 fn token_of(key: &RowKey) -> Option<Token> {
     match key {
         RowKey::Lease(_, token) => Some(*token),
-        RowKey::Clock | RowKey::Session(..) => None,
+        RowKey::Clock | RowKey::Session(..) | RowKey::Record(..) | RowKey::Protection(..) => None,
     }
 }
 

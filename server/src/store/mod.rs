@@ -11,6 +11,7 @@
 //!   `max(last + 1, unix time in µs)`.
 //! - A torn tail is cut; damage before it refuses to open, naming file, offset and remedy.
 
+pub mod bodies;
 pub mod coalesce;
 mod codec;
 pub mod committer;

@@ -152,7 +152,11 @@ impl Fold {
                 | Change::SessionSwept { .. }
                 | Change::TimePassed { .. }
                 | Change::LeaseGranted(_)
-                | Change::LeaseReopened { .. } => {}
+                | Change::LeaseReopened { .. }
+                | Change::RecordWritten(_)
+                | Change::RecordDeleted(_)
+                | Change::PrefixProtected(_)
+                | Change::PrefixUnprotected(_) => {}
             }
         }
     }

@@ -2,18 +2,22 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use proptest::{collection, option, prelude::*};
 use singletrack_core::{
+    body::{Body, Digest},
     change::{
-        Change, Effect, LeaseClosed, LeaseEnded, LeaseGranted, NewLease, RequestOf,
-        RequestRemembered, RowKey, SessionEnded, SessionOpened, Transaction,
+        Change, Effect, LeaseClosed, LeaseEnded, LeaseGranted, NewLease, Protection, RecordDeleted,
+        RecordLife, RecordPut, RecordWritten, RequestOf, RequestRemembered, RowKey, SessionEnded,
+        SessionOpened, Transaction,
     },
     command::Terms,
+    limits::BODY_INLINE_MAX,
     refusal::{LeaseEnd, SessionEnd},
     types::{
-        Actor, CommandHash, DurableMs, Holder, Labels, LeaseId, LockDelay, MaxHold, Mode,
-        Namespace, Permits, Reach, RequestHash, RequestMark, ResourceName, Revision, SessionId,
-        SessionNumber, Target, Targets, Token, Ttl,
+        Actor, CommandHash, ContentType, DurableMs, Holder, Labels, LeaseId, LockDelay, MaxHold,
+        Mode, Namespace, Permits, Reach, RecordKey, RecordTtl, RequestHash, RequestMark,
+        ResourceName, Revision, SessionId, SessionNumber, Target, Targets, Token, Ttl, Value,
     },
 };
 
@@ -103,6 +107,43 @@ pub(super) fn swept(opened: &SessionOpened, revision: u64) -> Change {
     Change::SessionSwept { namespace, number, revision: Revision(revision) }
 }
 
+/// Bytes of a value that is too large to be kept inline, other ones for each version.
+pub(super) fn large(version: u64) -> Bytes {
+    let bytes = version.to_le_bytes().into_iter().cycle().take(BODY_INLINE_MAX + 1);
+    bytes.collect::<Vec<u8>>().into()
+}
+
+/// A value of these bytes; the digest means nothing.
+pub(super) fn data(bytes: Bytes) -> Value {
+    Value::Data(Body::new(&bytes, |bytes| Digest([bytes[0]; 16])))
+}
+
+/// A record of that version, created with it.
+pub(super) fn written(key: &str, version: u64, value: Value, replaced: Option<u64>) -> Change {
+    Change::RecordWritten(Arc::new(RecordWritten {
+        namespace: Namespace::default(),
+        key: RecordKey::parse(key).unwrap(),
+        value,
+        content_type: ContentType::default(),
+        version: Revision(version),
+        created_at: Revision(version),
+        written_by: None,
+        life: None,
+        replaced: replaced.map(Revision),
+    }))
+}
+
+/// The end of the record of that version; `stored`: its value is a body in the store.
+pub(super) fn deleted(key: &str, version: u64, revision: u64, stored: bool) -> Change {
+    Change::RecordDeleted(Arc::new(RecordDeleted {
+        namespace: Namespace::default(),
+        key: RecordKey::parse(key).unwrap(),
+        revision: Revision(revision),
+        version: Revision(version),
+        replaced: stored.then_some(Revision(version)),
+    }))
+}
+
 /// An entry of one transaction.
 pub(super) fn entry(commit: u64, changes: Vec<Change>) -> Entry {
     Entry { transactions: vec![Transaction { commit: Revision(commit), changes }] }
@@ -142,11 +183,24 @@ pub(super) fn any_namespace() -> impl Strategy<Value = Namespace> {
 
 /// The key of any row.
 pub(super) fn any_key() -> impl Strategy<Value = RowKey> {
-    (any_namespace(), any_token(), 0..5).prop_map(|(namespace, token, kind)| match kind {
-        0 => RowKey::Clock,
-        1 | 2 => RowKey::Session(namespace, SessionNumber::parse(token.0).unwrap()),
-        _ => RowKey::Lease(namespace, token),
+    let paths = (any_path(), any_path());
+    (any_namespace(), any_token(), paths, 0..9).prop_map(|(namespace, token, (key, name), kind)| {
+        match kind {
+            0 => RowKey::Clock,
+            1 | 2 => RowKey::Session(namespace, SessionNumber::parse(token.0).unwrap()),
+            3 | 4 => RowKey::Lease(namespace, token),
+            5 | 6 => RowKey::Record(namespace, RecordKey::parse(&key).unwrap()),
+            _ => {
+                let resource = ResourceName::parse(&name).unwrap();
+                RowKey::Protection(namespace, RecordKey::parse(&key).unwrap(), resource)
+            }
+        }
     })
+}
+
+/// A path, often one that another begins with.
+fn any_path() -> impl Strategy<Value = String> {
+    "[ab]{1,2}(/[ab.é界 ]{0,3}[ab]){0,2}"
 }
 
 pub(super) fn any_token() -> impl Strategy<Value = Token> {
@@ -213,8 +267,90 @@ fn any_effect() -> impl Strategy<Value = Effect> {
         (any::<[u8; 16]>(), any_token())
             .prop_map(|(id, token)| Effect::Transferred { lease_id: LeaseId(id), token }),
         (any_end(), any_token()).prop_map(|(end, token)| Effect::LeaseEnded { end, token }),
+        any_put().prop_map(Effect::RecordPut),
+        (any::<i64>(), any_put()).prop_map(|(value, put)| Effect::Incremented { value, put }),
+        any_version().prop_map(|version| Effect::RecordDeleted { version }),
+        any_version().prop_map(|revision| Effect::PrefixProtected { revision }),
+        Just(Effect::PrefixUnprotected),
     ];
-    leaf.prop_recursive(3, 12, 4, |inner| collection::vec(inner, 0..4).prop_map(Effect::Transacted))
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        (any_version(), collection::vec(inner, 0..4))
+            .prop_map(|(commit, effects)| Effect::Transacted { commit, effects })
+    })
+}
+
+fn any_version() -> impl Strategy<Value = Revision> {
+    any_token().prop_map(|token| token.revision())
+}
+
+fn any_put() -> impl Strategy<Value = RecordPut> {
+    (any_version(), any_version())
+        .prop_map(|(one, other)| RecordPut { version: one.max(other), created_at: one.min(other) })
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    let body = |bytes: Vec<u8>, digest| Body::new(&bytes, |_| Digest(digest));
+    let length = || prop_oneof![9 => 0..40_usize, 1 => Just(4_096_usize), 3 => 4_097..4_200_usize];
+    let data = (any::<u8>(), length(), any::<[u8; 16]>())
+        .prop_map(move |(byte, length, digest)| Value::Data(body(vec![byte; length], digest)));
+    let text = (length(), any::<[u8; 16]>()).prop_map(move |(length, digest)| {
+        let text = "é".repeat(length / 2) + &"x".repeat(length % 2);
+        Value::Text(body(text.into_bytes(), digest))
+    });
+    prop_oneof![data, text, any::<i64>().prop_map(Value::Counter)]
+}
+
+fn any_life() -> impl Strategy<Value = RecordLife> {
+    prop_oneof![
+        (any::<u64>(), 1_000..=31_536_000_000_u64).prop_map(|(at, ttl)| RecordLife::Until {
+            at: DurableMs(at),
+            ttl: RecordTtl::parse(ttl).unwrap(),
+        }),
+        any_token().prop_map(RecordLife::Bound),
+    ]
+}
+
+fn any_record_change() -> impl Strategy<Value = Change> {
+    let names = (any_namespace(), any_path(), "[ -~]{0,20}", option::of(any_holder()));
+    let record = (names, any_value(), any_put(), option::of(any_life()), any::<bool>());
+    let written = record.prop_map(|(names, value, put, life, replaces)| {
+        let (namespace, key, content_type, written_by) = names;
+        let before = Revision(put.version.0 - 1);
+        Change::RecordWritten(Arc::new(RecordWritten {
+            namespace,
+            key: RecordKey::parse(&key).unwrap(),
+            value,
+            content_type: ContentType::parse(&content_type).unwrap(),
+            version: put.version,
+            created_at: put.created_at,
+            written_by,
+            life,
+            replaced: (replaces && before.0 > 0).then_some(before),
+        }))
+    });
+    let versions = (any_version(), 1..9_u64, any::<bool>());
+    let deleted = (any_namespace(), any_path(), versions).prop_map(|(namespace, key, it)| {
+        let (revision, step, is_stored) = it;
+        let (revision, version) = (Revision(revision.0.max(10)), revision.0.max(10) - step);
+        Change::RecordDeleted(Arc::new(RecordDeleted {
+            namespace,
+            key: RecordKey::parse(&key).unwrap(),
+            revision,
+            version: Revision(version),
+            replaced: is_stored.then_some(Revision(version)),
+        }))
+    });
+    let protection = (any_namespace(), any_path(), any_path(), any_version(), any::<bool>());
+    let protection = protection.prop_map(|(namespace, prefix, resource, revision, is_taken)| {
+        let (prefix, resource) = (RecordKey::parse(&prefix), ResourceName::parse(&resource));
+        let (prefix, resource) = (prefix.unwrap(), resource.unwrap());
+        let protection = Arc::new(Protection { namespace, prefix, resource, revision });
+        match is_taken {
+            true => Change::PrefixUnprotected(protection),
+            false => Change::PrefixProtected(protection),
+        }
+    });
+    prop_oneof![3 => written, 1 => deleted, 1 => protection]
 }
 
 fn any_mode() -> impl Strategy<Value = (Mode, Reach)> {
@@ -335,6 +471,7 @@ pub(super) fn any_change() -> impl Strategy<Value = Change> {
         (any_namespace(), any_token(), any::<u64>()).prop_map(|(namespace, token, revision)| {
             Change::LeaseReopened { namespace, token, revision: Revision(revision) }
         }),
+        any_record_change(),
     ]
 }
 

@@ -18,12 +18,13 @@ use super::{
     lanes::Owed,
     line::OfLine,
     meters::TrackMeters,
-    step::{BATCH_COMMANDS_MAX, Inbox, Outbox, Track as Steps},
+    step::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, Inbox, Outbox, Track as Steps},
 };
 use crate::{
     clock::Clock,
     store::{
         Opened, StoreError,
+        bodies::Bodies,
         committer::{self, CommitEvent, Committer, CommitterHandle},
     },
 };
@@ -83,7 +84,7 @@ impl Track {
             &recovered.rows,
             &recovered.memory,
         );
-        let shared = Arc::new(Shared::new(config.lanes));
+        let shared = Arc::new(Shared::new(config.lanes, Arc::new(Bodies::default())));
         let (failures, failed) = std::sync::mpsc::sync_channel(1);
         let events = {
             let shared = Arc::clone(&shared);
@@ -252,7 +253,7 @@ impl Driver {
         };
         inbox.more_renewals = self.take_renewals(&mut intake, &mut inbox.renewals);
         if self.steps.has_room_after(inbox.durable) {
-            intake.commands.take(BATCH_COMMANDS_MAX, &mut inbox.commands);
+            intake.commands.take(BATCH_COMMANDS_MAX, BATCH_BYTES_MAX, &mut inbox.commands);
         }
         let queued = intake.commands.len() + intake.renewals.len();
         drop(intake);
@@ -272,7 +273,7 @@ impl Driver {
         let mut leases = 0;
         while taken.len() < RENEWALS_A_STEP && leases < RENEWED_LEASES_A_STEP {
             let before = taken.len();
-            intake.renewals.take(1, taken);
+            intake.renewals.take(1, usize::MAX, taken);
             let Some(request) = taken.get(before) else { break };
             if let Command::RenewLeases(renewals) = &request.command {
                 leases += renewals.len();

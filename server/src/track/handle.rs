@@ -19,9 +19,11 @@ use tokio::sync::oneshot;
 
 use super::{
     CallError, Line, Question,
+    fetch::{self, Filled},
     lanes::{Lane, LaneLimits},
     line::{OfLine, Sink},
 };
+use crate::store::bodies::Bodies;
 
 /// A cheap way to the track; clones share it.
 #[derive(Clone)]
@@ -40,6 +42,8 @@ pub(super) struct Shared {
     next_line: AtomicU32,
     /// When the last step ended, on the server's clock.
     pub(super) stepped_ms: AtomicU64,
+    /// Values that replies only name.
+    pub(super) bodies: Arc<Bodies>,
 }
 
 /// Everything that waits for the next step.
@@ -94,12 +98,38 @@ impl Handle {
     /// # Errors
     /// A [`CallError`].
     pub async fn call(&self, question: Question) -> Result<Reply, CallError> {
+        if question.command.reads_values() {
+            return self.read(question).await;
+        }
+        self.call_once(question).await
+    }
+
+    async fn call_once(&self, question: Question) -> Result<Reply, CallError> {
         let mut attached = self.shared.submit(question)?;
         let answer = (&mut attached.answer).await;
         attached.answered = true;
         // The sender is dropped unanswered only when the track is gone with the call undecided
         // or its outcome unknown.
         answer.unwrap_or(Err(CallError::OutcomeUnknown))
+    }
+
+    /// The same, with the values that are in the store. Decided anew when one of them is gone.
+    async fn read(&self, question: Question) -> Result<Reply, CallError> {
+        for _ in 0..fetch::ATTEMPTS_MAX {
+            let mut reply = self.call_once(question.clone()).await?;
+            let wanted = fetch::fill_young(&self.shared.bodies, &mut reply);
+            if wanted.is_empty() {
+                return Ok(reply);
+            }
+            // A thread that was lost had panicked.
+            let fetched = fetch::fetch(&self.shared.bodies, wanted).await;
+            match fetched.map(|fetched| fetch::fill(&mut reply, fetched)) {
+                Ok(Filled::Whole) => return Ok(reply),
+                Ok(Filled::Gone) => {}
+                Ok(Filled::Failed) | Err(_) => return Err(CallError::Internal),
+            }
+        }
+        Err(fetch::overtaken())
     }
 
     /// Opens a line for a stream.
@@ -138,7 +168,7 @@ impl fmt::Debug for Handle {
 // === impl Shared ===
 
 impl Shared {
-    pub(super) fn new(limits: LaneLimits) -> Self {
+    pub(super) fn new(limits: LaneLimits, bodies: Arc<Bodies>) -> Self {
         Self {
             intake: Mutex::new(Intake {
                 renewals: Lane::new(limits),
@@ -157,6 +187,7 @@ impl Shared {
             lines: DashMap::new(),
             next_line: AtomicU32::new(0),
             stepped_ms: AtomicU64::new(0),
+            bodies,
         }
     }
 
@@ -342,6 +373,15 @@ impl Intake {
             | Command::ListSessionLeases { .. }
             | Command::AcknowledgeReplies { .. }
             | Command::CancelWaits(_)
+            | Command::GetRecord(_)
+            | Command::BatchGetRecords { .. }
+            | Command::ListRecords(_)
+            | Command::PutRecord(_)
+            | Command::IncrementRecord(_)
+            | Command::DeleteRecord { .. }
+            | Command::ProtectPrefix(_)
+            | Command::UnprotectPrefix(_)
+            | Command::ListProtections { .. }
             | Command::Transact(_) => self.commands.push(request),
         }
     }

@@ -18,14 +18,38 @@ pub struct LaneLimits {
     pub total: usize,
 }
 
+/// Bytes of the values that the queued calls of one namespace carry.
+const NAMESPACE_BYTES_MAX: usize = 64 << 20;
+/// The same of all namespaces together.
+const TOTAL_BYTES_MAX: usize = 256 << 20;
+
 /// One lane with a queue per namespace.
 #[derive(Debug)]
 pub(super) struct Lane {
     limits: LaneLimits,
-    queues: BTreeMap<Namespace, VecDeque<Request>>,
+    queues: BTreeMap<Namespace, Queue>,
     /// Namespaces with something queued, next in turn first.
     turns: VecDeque<Namespace>,
     len: usize,
+    /// Of the values that they carry.
+    bytes: usize,
+}
+
+/// The calls of one namespace.
+#[derive(Debug, Default)]
+struct Queue {
+    calls: VecDeque<Request>,
+    bytes: usize,
+}
+
+impl Queue {
+    /// The next call and the bytes of its values.
+    fn pop(&mut self) -> Option<(Request, usize)> {
+        let request = self.calls.pop_front()?;
+        let bytes = request.command.value_bytes();
+        self.bytes -= bytes;
+        Some((request, bytes))
+    }
 }
 
 /// Calls of a lane that go before something else: those that were there when the last of such
@@ -53,7 +77,7 @@ impl Default for LaneLimits {
 
 impl Lane {
     pub(super) fn new(limits: LaneLimits) -> Self {
-        Self { limits, queues: BTreeMap::new(), turns: VecDeque::new(), len: 0 }
+        Self { limits, queues: BTreeMap::new(), turns: VecDeque::new(), len: 0, bytes: 0 }
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -65,49 +89,55 @@ impl Lane {
         if self.len >= self.limits.total {
             return Err(overloaded("queued calls of the server", self.limits.total));
         }
+        let bytes = request.command.value_bytes();
+        if bytes > 0 && self.bytes + bytes > TOTAL_BYTES_MAX {
+            return Err(overloaded("queued bytes of the server", TOTAL_BYTES_MAX));
+        }
         if let Some(queue) = self.queues.get_mut(&request.namespace) {
-            if queue.len() >= self.limits.namespace {
+            if queue.calls.len() >= self.limits.namespace {
                 return Err(overloaded("queued calls of the namespace", self.limits.namespace));
             }
-            queue.push_back(request);
+            if bytes > 0 && queue.bytes + bytes > NAMESPACE_BYTES_MAX {
+                return Err(overloaded("queued bytes of the namespace", NAMESPACE_BYTES_MAX));
+            }
+            queue.bytes += bytes;
+            queue.calls.push_back(request);
         } else {
             let namespace = request.namespace.clone();
             self.turns.push_back(namespace.clone());
-            self.queues.insert(namespace, VecDeque::from([request]));
+            self.queues.insert(namespace, Queue { calls: VecDeque::from([request]), bytes });
         }
         self.len += 1;
+        self.bytes += bytes;
         Ok(())
     }
 
-    /// Takes up to `most` calls, one from each namespace in turn.
-    pub(super) fn take(&mut self, most: usize, taken: &mut Vec<Request>) {
-        if let [_] = self.turns.make_contiguous() {
-            self.take_only(most, taken);
-            return;
-        }
-        for _ in 0..most {
-            let Some(namespace) = self.turns.pop_front() else { return };
+    /// Takes up to `most` calls, one from each namespace in turn; no more once their values have
+    /// `most_bytes`.
+    pub(super) fn take(&mut self, most: usize, most_bytes: usize, taken: &mut Vec<Request>) {
+        let (mut calls_left, mut bytes_left) = (most, most_bytes);
+        while calls_left > 0
+            && bytes_left > 0
+            && let Some(namespace) = self.turns.pop_front()
+        {
+            let is_only = self.turns.is_empty();
             let queue = self.queues.get_mut(&namespace).expect("a turn for every queue");
-            taken.extend(queue.pop_front());
-            self.len -= 1;
-            if queue.is_empty() {
+            while let Some((request, bytes)) = queue.pop() {
+                taken.push(request);
+                self.len -= 1;
+                self.bytes -= bytes;
+                calls_left -= 1;
+                bytes_left = bytes_left.saturating_sub(bytes);
+                // With one namespace there are no turns to take.
+                if !is_only || calls_left == 0 || bytes_left == 0 {
+                    break;
+                }
+            }
+            if queue.calls.is_empty() {
                 self.queues.remove(&namespace);
             } else {
                 self.turns.push_back(namespace);
             }
-        }
-    }
-
-    /// The same with one namespace, which needs no turns.
-    fn take_only(&mut self, most: usize, taken: &mut Vec<Request>) {
-        let Some(mut entry) = self.queues.first_entry() else { return };
-        let queue = entry.get_mut();
-        let count = most.min(queue.len());
-        taken.extend(queue.drain(..count));
-        self.len -= count;
-        if queue.is_empty() {
-            entry.remove();
-            self.turns.clear();
         }
     }
 }
@@ -119,8 +149,9 @@ fn overloaded(limit: &'static str, maximum: usize) -> CallError {
 #[cfg(test)]
 mod tests {
     use singletrack_core::{
-        command::{Command, Request},
-        types::CallId,
+        body::{Body, Digest},
+        command::{Command, PutRecord, RecordLifetime, Request},
+        types::{CallId, ContentType, RecordKey, Value},
     };
 
     use super::*;
@@ -139,7 +170,7 @@ mod tests {
 
     fn taken(lane: &mut Lane, most: usize) -> Vec<u64> {
         let mut taken = Vec::new();
-        lane.take(most, &mut taken);
+        lane.take(most, usize::MAX, &mut taken);
         taken.iter().map(|request| request.call.0).collect()
     }
 
@@ -180,5 +211,36 @@ mod tests {
         let refused = lane.push(call("quiet", 5)).unwrap_err();
         assert_eq!(refused, overloaded("queued calls of the server", 3));
         assert_eq!(taken(&mut lane, 9), [1, 4, 2]);
+    }
+
+    fn put(namespace: &str, number: u64, bytes: usize) -> Request {
+        let value = Value::Data(Body::new(&vec![7; bytes], |_| Digest([0; 16])));
+        let put = PutRecord {
+            key: RecordKey::parse("k").unwrap(),
+            value,
+            content_type: ContentType::default(),
+            expect: None,
+            lifetime: RecordLifetime::Forever,
+            written_by: None,
+        };
+        Request { command: Command::PutRecord(Box::new(put)), ..call(namespace, number) }
+    }
+
+    #[test]
+    fn values_are_bounded_by_their_bytes_and_taken_by_them() {
+        let mut lane = Lane::new(LaneLimits::default());
+        for number in 0..64 {
+            lane.push(put("noisy", number, 1 << 20)).unwrap();
+        }
+        let refused = lane.push(put("noisy", 64, 1)).unwrap_err();
+        assert_eq!(refused, overloaded("queued bytes of the namespace", NAMESPACE_BYTES_MAX));
+        lane.push(call("noisy", 65)).unwrap();
+        lane.push(put("quiet", 66, 1 << 20)).unwrap();
+        let mut some = Vec::new();
+        lane.take(512, 5 << 19, &mut some);
+        let numbers: Vec<_> = some.iter().map(|request| request.call.0).collect();
+        assert_eq!(numbers, [0, 66, 1]);
+        assert_eq!(taken(&mut lane, 512).len(), 63);
+        assert_eq!((lane.len, lane.bytes), (0, 0));
     }
 }

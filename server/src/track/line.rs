@@ -5,7 +5,7 @@
 //! bounded by what it has under way and by [`NOTICES_MAX`].
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -19,7 +19,11 @@ use singletrack_core::{
 };
 use tokio::sync::Notify;
 
-use super::{CallError, Heard, Question, handle::Shared};
+use super::{
+    CallError, Heard, Question,
+    fetch::{self, Fetching, Filled},
+    handle::Shared,
+};
 
 /// Notices kept for a line that doesn't listen; further ones are lost, as any of them is a hint.
 const NOTICES_MAX: usize = 10_000;
@@ -36,7 +40,30 @@ pub struct Line {
     /// Calls under way, and what the stream knows them by.
     tags: HashMap<u32, u64, RandomState>,
     next: u32,
+    /// Reads under way, to be asked again if what they find is overwritten meanwhile.
+    reads: HashMap<u32, Read, RandomState>,
+    /// What is answered and was not heard yet.
+    answered: VecDeque<Answered>,
+    /// Of the first of these: its values are on their way.
+    fetching: Option<Fetching>,
 }
+
+/// A read, and how often it was asked.
+#[derive(Debug)]
+struct Read {
+    question: Question,
+    attempts: u32,
+}
+
+/// An answer, and if it is that of a read, what to ask again.
+#[derive(Debug)]
+struct Answered {
+    heard: Heard,
+    read: Option<Read>,
+}
+
+/// Bytes of values after which no more are fetched before they are heard.
+const HEARD_BYTES: usize = 1 << 20;
 
 /// Where the driver leaves what a line is to hear.
 #[derive(Debug, Default)]
@@ -116,7 +143,16 @@ impl Line {
     pub(super) fn open(shared: &Arc<Shared>) -> Self {
         let sink = Arc::new(Sink::default());
         let number = shared.register_line(&sink, LINES);
-        Self { shared: Arc::clone(shared), number, sink, tags: HashMap::default(), next: 1 }
+        Self {
+            shared: Arc::clone(shared),
+            number,
+            sink,
+            tags: HashMap::default(),
+            next: 1,
+            reads: HashMap::default(),
+            answered: VecDeque::new(),
+            fetching: None,
+        }
     }
 
     const fn id(&self, call: u32) -> CallId {
@@ -132,10 +168,16 @@ impl Line {
             let is_own = matches!(question.command, Command::AttachSession(_));
             let call = if is_own { 0 } else { self.number_call() };
             self.tags.insert(call, tag);
+            if question.command.reads_values() {
+                self.reads.insert(call, Read { question: question.clone(), attempts: 1 });
+            }
             requests.push(self.request(self.id(call), question));
         }
         for (call, error) in self.shared.push_all(requests) {
-            let tag = OfLine::read(call).and_then(|of| self.tags.remove(&of.call));
+            let tag = OfLine::read(call).and_then(|of| {
+                self.reads.remove(&of.call);
+                self.tags.remove(&of.call)
+            });
             refused.extend(tag.map(|tag| (tag, error)));
         }
         refused
@@ -170,12 +212,68 @@ impl Line {
     /// Waits for what there is to hear; never empty. Nothing is lost when the future is dropped.
     pub async fn hear(&mut self) -> Vec<Heard> {
         loop {
-            let heard = self.take();
+            self.take();
+            let heard = self.ready().await;
             if !heard.is_empty() {
                 return heard;
             }
-            self.sink.arrived.notified().await;
+            if self.answered.is_empty() {
+                self.sink.arrived.notified().await;
+            }
         }
+    }
+
+    /// What is answered, with its values; of those about as many bytes as one frame has. Nothing is
+    /// lost when the future is dropped: what is waited for stays first.
+    async fn ready(&mut self) -> Vec<Heard> {
+        let (mut ready, mut bytes) = (Vec::new(), 0);
+        while bytes < HEARD_BYTES
+            && let Some(first) = self.answered.front_mut()
+        {
+            let mut outcome = Filled::Whole;
+            if let (Heard::Answer(_, Ok(reply)), Some(_)) = (&mut first.heard, &first.read) {
+                let wanted = fetch::fill_young(&self.shared.bodies, reply);
+                if !wanted.is_empty() {
+                    if !ready.is_empty() {
+                        break;
+                    }
+                    let bodies = &self.shared.bodies;
+                    let fetching =
+                        self.fetching.get_or_insert_with(|| fetch::fetch(bodies, wanted));
+                    let fetched = fetching.await;
+                    self.fetching = None;
+                    // A thread that was lost had panicked.
+                    outcome = fetched.map_or(Filled::Failed, |it| fetch::fill(reply, it));
+                }
+                bytes += fetch::fetched_bytes(reply);
+            }
+            let Some(first) = self.answered.pop_front() else { break };
+            ready.extend(match outcome {
+                Filled::Whole => Some(first.heard),
+                Filled::Gone => self.ask_again(first),
+                Filled::Failed => Some(first.heard.failed(CallError::Internal)),
+            });
+        }
+        ready
+    }
+
+    /// What a read has found was overwritten: it is decided anew, unless that was in vain too often.
+    fn ask_again(&mut self, answered: Answered) -> Option<Heard> {
+        let Answered { heard, read: Some(Read { question, attempts }) } = answered else {
+            return Some(answered.heard);
+        };
+        let Heard::Answer(tag, _) = heard else { return Some(heard) };
+        if attempts >= fetch::ATTEMPTS_MAX {
+            return Some(Heard::Answer(tag, Err(fetch::overtaken())));
+        }
+        let call = self.number_call();
+        self.tags.insert(call, tag);
+        let request = self.request(self.id(call), question.clone());
+        self.reads.insert(call, Read { question, attempts: attempts + 1 });
+        let (_, error) = self.shared.push_all(vec![request]).pop()?;
+        self.tags.remove(&call);
+        self.reads.remove(&call);
+        Some(Heard::Answer(tag, Err(error)))
     }
 
     /// Questions that are not answered yet.
@@ -184,25 +282,26 @@ impl Line {
         self.tags.len()
     }
 
-    fn take(&mut self) -> Vec<Heard> {
+    /// Takes what the driver has left.
+    fn take(&mut self) {
         let (answers, ended) = {
             let mut left = self.sink.left();
             left.notices = 0;
             (std::mem::take(&mut left.answers), left.ended.clone())
         };
-        let mut heard = Vec::with_capacity(answers.len());
         for (call, result) in answers {
             if let Ok(Reply::Notice(notice)) = result {
-                heard.push(Heard::Notice(notice));
+                self.answered.push_back(Answered { heard: Heard::Notice(notice), read: None });
             } else if let Some(tag) = self.tags.remove(&call) {
-                heard.push(Heard::Answer(tag, result));
+                let read = if self.reads.is_empty() { None } else { self.reads.remove(&call) };
+                self.answered.push_back(Answered { heard: Heard::Answer(tag, result), read });
             }
         }
         if let Some(error) = ended {
-            let rest = self.tags.drain();
-            heard.extend(rest.map(|(_, tag)| Heard::Answer(tag, Err(error.clone()))));
+            let rest = self.tags.drain().map(|(_, tag)| Heard::Answer(tag, Err(error.clone())));
+            self.answered.extend(rest.map(|heard| Answered { heard, read: None }));
+            self.reads.clear();
         }
-        heard
     }
 
     fn request(&self, call: CallId, question: Question) -> Request {

@@ -16,6 +16,8 @@ pub struct TrackMeters {
     pub waiters: Gauge,
     /// Sessions, ended ones that are remembered included.
     pub sessions: Gauge,
+    /// Records, those included that are gone and not yet deleted.
+    pub records: Gauge,
     /// Bytes of replay memory.
     pub replay_memory_bytes: Gauge,
     /// Leases that ran out.
@@ -35,6 +37,7 @@ impl Default for TrackMeters {
             leases: Gauge::noop(),
             waiters: Gauge::noop(),
             sessions: Gauge::noop(),
+            records: Gauge::noop(),
             replay_memory_bytes: Gauge::noop(),
             expiries: Counter::noop(),
             stalls: Counter::noop(),
@@ -56,6 +59,7 @@ impl TrackMeters {
         self.leases.set(float(state.lease_count()));
         self.waiters.set(float(state.waiter_count()));
         self.sessions.set(float(state.session_count()));
+        self.records.set(float(state.record_count()));
         self.replay_memory_bytes.set(float(usize::try_from(state.memory().bytes()).unwrap_or(0)));
     }
 }

@@ -5,11 +5,13 @@
 //! - `time`: how elapsed time becomes machine time
 //! - `step`: the track itself, `step(inbox) -> outbox`; no thread, no clock
 //! - `driver`: the thread that steps it
+//! - `fetch`: values from the store, put into replies
 //! - `handle`: how callers reach it
 //! - `line`: the same for a stream, whose many calls are under way at once
 //! - `meters`: what it counts
 
 mod driver;
+mod fetch;
 mod handle;
 mod lanes;
 mod line;
@@ -66,6 +68,16 @@ pub enum Heard {
     Answer(u64, Result<Reply, CallError>),
     /// What nobody asked for.
     Notice(Notice),
+}
+
+impl Heard {
+    /// An answer that can't be told after all.
+    fn failed(self, error: CallError) -> Self {
+        match self {
+            Self::Answer(tag, _) => Self::Answer(tag, Err(error)),
+            Self::Notice(notice) => Self::Notice(notice),
+        }
+    }
 }
 
 /// Why a call got no reply.

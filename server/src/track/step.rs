@@ -45,7 +45,7 @@ const TICK_BYTES_MAX: usize = limits::SLICE_BYTES_MAX + GRANTING_BYTES_MAX + CLO
 const SWEEP_BYTES_MAX: usize = limits::SLICE_BYTES_MAX + CLOSED_BYTES_MAX + END_BYTES_MAX;
 /// Bytes that one slice of what is said again may weigh: its bound, and one transaction's replies.
 const CARRY_BYTES_MAX: usize = limits::CARRY_BYTES_MAX
-    + limits::OPERATIONS_MAX * (limits::HOLDER_CHARS_MAX * 4 + 32)
+    + limits::OPERATIONS_MAX * (limits::HOLDER_CHARS_MAX * 4 + 48)
     + END_BYTES_MAX;
 /// Bytes that the end of a lease may weigh: a grant that is returned, for one.
 const END_BYTES_MAX: usize = 352;
@@ -79,6 +79,12 @@ const _: () = assert!(SESSION_BYTES_MAX <= CLOSED_BYTES_MAX, "the last one that 
 const _: () = assert!(CLOSED_BYTES_MAX <= GRANTING_BYTES_MAX, "a grant is the largest of these");
 const _: () = assert!(SETTLE_BYTES_MAX + TICK_BYTES_MAX + SWEEP_BYTES_MAX < BATCH_BYTES_MAX);
 const _: () = assert!(CARRY_BYTES_MAX < BATCH_BYTES_MAX);
+const _: () =
+    assert!(limits::NAMESPACE_CHARS_MAX + limits::RESOURCE_BYTES_MAX + 64 < CLOSED_BYTES_MAX);
+const _: () = assert!(
+    limits::TRANSACTION_BYTES_MAX <= BATCH_BYTES_MAX,
+    "a transaction fits into an empty batch"
+);
 const _: () = assert!(
     GRANTING_BYTES_MAX + CLOSED_BYTES_MAX + 256 < BATCH_BYTES_MAX,
     "an acquire or a transfer, with what is remembered of it, fits into an empty batch"
@@ -145,6 +151,9 @@ pub struct Track {
     outstanding: VecDeque<(Revision, usize)>,
     /// Calls that were taken and did not fit into their batch.
     backlog: VecDeque<Request>,
+    /// The first of these did not fit into what had been decided before it: nothing goes before it
+    /// in the next step.
+    is_owed: bool,
     /// The log that the store would let go, and what has to be said again before.
     carrying: Option<Carrying>,
     /// Waiters that may still be looked at in this step, so that no batch of calls freezes the track.
@@ -187,6 +196,7 @@ impl Track {
             now,
             outstanding: VecDeque::new(),
             backlog: VecDeque::new(),
+            is_owed: false,
             carrying: None,
             settle_left: limits::SLICE_MAX,
             unclaimed: VecDeque::new(),
@@ -274,14 +284,17 @@ impl Track {
             let decided = self.decide(renewal, &mut tally);
             decided.into_iter().for_each(|decision| self.take(decision));
         }
-        if !inbox.more_renewals {
-            self.tick(&mut tally);
-        }
         self.unclaimed.extend(inbox.unclaimed);
-        self.return_unclaimed();
-        self.sweep();
-        self.settle();
-        self.carry(inbox.releasable);
+        self.note_releasable(inbox.releasable);
+        if !self.is_owed {
+            if !inbox.more_renewals {
+                self.tick(&mut tally);
+            }
+            self.return_unclaimed();
+            self.sweep();
+            self.settle();
+            self.carry();
+        }
         assert!(inbox.commands.is_empty() || self.has_room(), "calls are taken only into room");
         self.backlog.extend(inbox.commands);
         self.decide_backlog(&mut tally);
@@ -338,13 +351,17 @@ impl Track {
         if !self.may_hand_over(self.durable) {
             return;
         }
+        self.is_owed = false;
+        let mut is_first = true;
         while let Some(request) = self.backlog.pop_front() {
             let Some(decision) = self.decide(&request, tally) else { continue };
             let bytes = decision.changes.iter().map(Change::weight).sum();
             if !self.open.is_empty() && !self.fits(bytes) {
                 self.backlog.push_front(request);
+                self.is_owed = is_first;
                 return;
             }
+            is_first = false;
             self.take(decision);
             self.settle();
         }
@@ -395,7 +412,7 @@ impl Track {
         }
     }
 
-    /// One slice of what ended sessions leave behind, if it can be written down.
+    /// One slice of what ended sessions and leases leave behind, if it can be written down.
     fn sweep(&mut self) {
         if self.fits(SWEEP_BYTES_MAX)
             && let Some(decision) = self.machine.decide_sweep(self.now, limits::SLICE_MAX)
@@ -408,13 +425,16 @@ impl Track {
         self.carrying.as_ref().is_some_and(|carrying| carrying.next.is_some())
     }
 
+    /// The store would let log go.
+    fn note_releasable(&mut self, releasable: Option<Revision>) {
+        let Some(through) = releasable else { return };
+        assert!(self.carrying.is_none(), "the store asks once at a time");
+        let next = Some(CarryCursor::default());
+        self.carrying = Some(Carrying { through, next, after: Revision::default() });
+    }
+
     /// One slice of what has to be said again before the store lets log go.
-    fn carry(&mut self, releasable: Option<Revision>) {
-        if let Some(through) = releasable {
-            assert!(self.carrying.is_none(), "the store asks once at a time");
-            let next = Some(CarryCursor::default());
-            self.carrying = Some(Carrying { through, next, after: Revision::default() });
-        }
+    fn carry(&mut self) {
         if !self.fits(CARRY_BYTES_MAX) {
             return;
         }

@@ -205,6 +205,15 @@ async fn every_other_call_is_asked_and_answered() {
             | Command::ListSessionLeases { .. }
             | Command::AcknowledgeReplies { .. }
             | Command::CancelWaits(_)
+            | Command::GetRecord(_)
+            | Command::BatchGetRecords { .. }
+            | Command::ListRecords(_)
+            | Command::PutRecord(_)
+            | Command::IncrementRecord(_)
+            | Command::DeleteRecord { .. }
+            | Command::ProtectPrefix(_)
+            | Command::UnprotectPrefix(_)
+            | Command::ListProtections { .. }
             | Command::Transact(_)) => panic!("{other:?}"),
         }))
     })

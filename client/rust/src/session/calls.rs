@@ -351,12 +351,10 @@ impl Calls {
             let known = (Arc::downgrade(&lease), session.is_some());
             self.held.insert(grant.lease_id.clone(), known);
         }
-        if let Operation::ReleaseLease(v1::ReleaseLeaseRequest { lease_id, .. })
-        | Operation::TransferLease(v1::TransferLeaseRequest { lease_id, .. }) = &ask.op
-        {
+        for lease_id in op::gives_up(&ask.op) {
             self.held.remove(lease_id);
         }
-        if let Some(grant) = tell(ask, Ok(answered)) {
+        for grant in tell(ask, Ok(answered)) {
             self.give_back(grant.lease_id, grant.token);
         }
     }
@@ -555,35 +553,19 @@ impl Ask {
     }
 }
 
-/// Tells a caller; a lease that it would have got, if it is gone.
+/// Tells a caller; the leases that it would have got, if it is gone.
 pub(super) fn tell(
     ask: Box<Ask>,
     result: Result<Answered, Error>,
-) -> Option<v1::AcquireLeaseResponse> {
+) -> Vec<v1::AcquireLeaseResponse> {
     let unheard = match ask.reply {
-        Some(reply) => reply.send(result).err()?,
+        Some(reply) => match reply.send(result) {
+            Ok(()) => return Vec::new(),
+            Err(unheard) => unheard,
+        },
         None => result,
     };
-    match unheard.ok()?.reply {
-        Reply::AcquireLease(grant) => Some(grant),
-        Reply::Ping(_)
-        | Reply::KeepSessionAlive(_)
-        | Reply::CloseSession(_)
-        | Reply::ListSessionLeases(_)
-        | Reply::AbandonLease(_)
-        | Reply::RenewLeases(_)
-        | Reply::ReleaseLease(_)
-        | Reply::GetLease(_)
-        | Reply::ListLeases(_)
-        | Reply::CheckLease(_)
-        | Reply::ForceReleaseLease(_)
-        | Reply::TransferLease(_)
-        | Reply::RequestLeaseYield(_)
-        | Reply::AnswerLeaseYield(_)
-        | Reply::ListLeaseWaiters(_)
-        | Reply::GetLeaseStats(_)
-        | Reply::Refusal(_) => None,
-    }
+    unheard.map_or_else(|_| Vec::new(), |answered| op::grants(answered.reply))
 }
 
 /// A call that nobody waits for.

@@ -433,6 +433,24 @@ async fn a_grant_is_known_before_the_push_that_ends_it() {
 // === the session's end ===
 
 #[tokio::test(start_paused = true)]
+async fn the_leases_of_a_transaction_nobody_waits_for_are_given_back() {
+    let mut bench = Bench::new();
+    let told = bench.ask(Operation::Transact(v1::TransactRequest::default()));
+    assert_eq!(bench.said().len(), 1);
+    drop(told);
+    let put = Reply::PutRecord(v1::PutRecordResponse::default());
+    let reply = |reply| v1::OperationReply { reply: Some(reply), ..Default::default() };
+    let replies = vec![reply(put), reply(granted()), reply(released()), reply(granted())];
+    bench.answer(1, Reply::Transact(v1::TransactResponse { replies, ..Default::default() }));
+    let said = bench.said();
+    assert_eq!(said.len(), 2, "{said:?}");
+    for (_, operation) in said {
+        let Operation::ReleaseLease(release) = operation else { panic!("{operation:?}") };
+        assert_eq!((release.token, release.lease_id), (7, "1e".repeat(16)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_a_lost_session_what_was_never_sent_stays() {
     let mut bench = Bench::new();
     let mut sent = bench.ask(release());

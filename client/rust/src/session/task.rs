@@ -363,7 +363,7 @@ impl Task {
             open.listing = None;
         } else if next_page_token.is_empty() {
             let lost = open.listing.take().map(|listing| listing.believed).unwrap_or_default();
-            let error = lost_lease(None);
+            let error = Error::lease_lost(None);
             lost.iter().for_each(|id| self.calls.lease_lost(id, &error));
         } else {
             let page =
@@ -402,7 +402,7 @@ impl Task {
     fn pushed(&mut self, push: v1::Push) {
         match push.push {
             Some(v1::push::Push::LeaseLost(lost)) => {
-                self.calls.lease_lost(&lost.lease_id, &lost_lease(lost.lost));
+                self.calls.lease_lost(&lost.lease_id, &Error::lease_lost(lost.lost));
             }
             Some(v1::push::Push::LeaseYield(asked)) => {
                 let request = YieldRequest::from_wire(asked.request.unwrap_or_default());
@@ -454,10 +454,8 @@ impl Task {
         if let Some((request_id, _)) = op::identity(&mut ask.op) {
             request_id.clone_from(&id);
         }
-        if let (Operation::AcquireLease(acquire), Some(of)) = (&mut ask.op, &of)
-            && acquire.ttl_ms.is_none()
-        {
-            acquire.session_id.clone_from(&of.id);
+        if let Some(of) = &of {
+            op::bind(&mut ask.op, &of.id);
         }
         let waits = op::wait(&ask.op) > Duration::ZERO;
         let turns = Arc::clone(if waits { &self.unary_waits } else { &self.unary });
@@ -496,12 +494,10 @@ impl Task {
         }
         let of = self.session.as_ref().map(Open::named);
         for (seq, pending) in self.calls.take_for_unary() {
-            let is_bound =
-                matches!(&pending.ask.op, Operation::AcquireLease(it) if it.ttl_ms.is_none());
             match &of {
                 // Not acknowledged: the server may still have to tell its outcome.
                 Some(of) => self.ask_by_unary(&of.id, Some(of.clone()), seq, pending),
-                None if is_bound => {
+                None if op::needs_session(&pending.ask.op) => {
                     let error = self.streamless.as_ref().map(|(_, error)| error.clone());
                     let error = error.unwrap_or_else(Error::deadline_passed);
                     tell(pending.ask, Err(error));
@@ -736,23 +732,13 @@ fn ended() -> Error {
     Error::from_status(Status::unavailable("the server ended the stream"))
 }
 
-fn lost_lease(lost: Option<v1::LeaseLostDetail>) -> Error {
-    Error::lost(v1::Refusal {
-        reason: v1::RefusalReason::LeaseLost.into(),
-        message: "the lease has ended".into(),
-        next_step: "stop what it protected".into(),
-        retry_after_ms: 0,
-        detail: lost.map(v1::refusal::Detail::LeaseLost),
-    })
-}
-
 fn lost_session(lost: v1::SessionLostDetail) -> Error {
     Error::lost(v1::Refusal {
         reason: v1::RefusalReason::SessionLost.into(),
         message: "the session has ended, and all that lived with it".into(),
         next_step: "stop what its leases protected".into(),
-        retry_after_ms: 0,
         detail: Some(v1::refusal::Detail::SessionLost(lost)),
+        ..Default::default()
     })
 }
 

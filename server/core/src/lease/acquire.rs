@@ -19,10 +19,11 @@ use crate::{
     motion::{Motion, QueuedWaiter},
     overlay::View,
     refusal::{Cap, Refusal},
+    replay,
     reply::{Grant, Reply},
     session::admit,
     tree::QueueKey,
-    types::{CommandHash, LeaseId, RequestMark, SessionNumber, Token, Ttl},
+    types::{LeaseId, RequestMark, SessionNumber, Token, Ttl},
 };
 
 /// Decides an acquire that may wait.
@@ -33,7 +34,7 @@ pub(crate) fn decide(
     draft: &mut Draft,
 ) -> Outcome {
     if let Some(mark) = request.mark {
-        match replay(view, request, mark)? {
+        match earlier(view, request, mark)? {
             Earlier::Unknown => {}
             Earlier::Granted(grant) => return Ok(Some(Reply::Acquired(grant))),
             Earlier::Waits(waiter) => return attach(view, request, waiter, acquire, draft),
@@ -95,11 +96,11 @@ enum Earlier {
     Waits(u32),
 }
 
-fn replay(view: View<'_>, request: &Request, mark: RequestMark) -> Result<Earlier, Refusal> {
+fn earlier(view: View<'_>, request: &Request, mark: RequestMark) -> Result<Earlier, Refusal> {
     let state = view.state;
     if let Some(slot) = state.find_lease_of(mark.id) {
         let granted = &state.lease(slot).granted;
-        same_command(granted.request.map(|known| known.command), mark.command)?;
+        replay::same_command(granted.request.map(|known| known.command), mark.command)?;
         if !state.is_live(slot) {
             let ended = view.ended(granted.lease_id).expect("its session has ended");
             return Err(Refusal::LeaseLost { end: ended.end, token: ended.token });
@@ -113,22 +114,18 @@ fn replay(view: View<'_>, request: &Request, mark: RequestMark) -> Result<Earlie
         }));
     }
     if let Some(waiter) = state.find_waiter_of(mark.id) {
-        same_command(state.waiter(waiter).mark.map(|known| known.command), mark.command)?;
+        replay::same_command(state.waiter(waiter).mark.map(|known| known.command), mark.command)?;
         return Ok(Earlier::Waits(waiter));
     }
     match admit::past(view, request, mark) {
         None => admit::check_unknown(view, request).map(|()| Earlier::Unknown),
         Some(Past::Abandoned) => Err(Refusal::CancelledWait),
         Some(Past::LeaseEnded { command, end, token }) => {
-            same_command(Some(*command), mark.command)?;
+            replay::same_command(Some(*command), mark.command)?;
             Err(Refusal::LeaseLost { end: *end, token: *token })
         }
         Some(Past::Effect { .. }) => Err(Refusal::RequestIdReused),
     }
-}
-
-pub(crate) fn same_command(known: Option<CommandHash>, asked: CommandHash) -> Result<(), Refusal> {
-    if known == Some(asked) { Ok(()) } else { Err(Refusal::RequestIdReused) }
 }
 
 /// Attaches a call to its waiter. One that won't wait is attached only if it is served at once,
@@ -271,10 +268,7 @@ pub(crate) fn end_dead(view: View<'_>, dead: &[u32], draft: &mut Draft) {
 /// A waiter may become a lease, so both count against every cap.
 fn check_room(view: View<'_>, acquire: &AcquireLease) -> Result<(), Refusal> {
     let quotas = &view.state.quotas;
-    if view.space.is_none() {
-        let spaces = view.state.spaces.len() as u64;
-        check_cap(Cap::Namespaces, spaces, 1, quotas.namespaces)?;
-    }
+    view.check_namespaces()?;
     let used = view.lease_count() + view.waiter_count();
     check_cap(Cap::Leases, used, 1, quotas.leases)?;
     check_bytes(view, acquire.bytes())

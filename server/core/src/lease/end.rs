@@ -2,15 +2,15 @@
 
 use alloc::sync::Arc;
 
-use super::acquire::same_command;
 use crate::{
-    change::{Change, Effect, LeaseClosed, LeaseEnded, LeaseGranted, RequestOf, RequestRemembered},
+    change::{Change, Effect, LeaseClosed, LeaseEnded, LeaseGranted, RequestOf},
     command::{LeaseRef, Request},
     decision::{Draft, check_cap, check_fences},
     memory::Past,
     motion::Motion,
     overlay::{Known, View},
     refusal::{Cap, LeaseEnd, Refusal},
+    replay,
     reply::{AbandonedState, Notice, Reply},
     session::admit,
     state::State,
@@ -24,15 +24,8 @@ pub(crate) fn release(
     lease: LeaseRef,
     draft: &mut Draft,
 ) -> Result<Reply, Refusal> {
-    if let Some(effect) = replay(view, request)? {
-        return match effect {
-            Effect::Released => Ok(Reply::Released { replayed: true }),
-            Effect::ForceReleased { .. }
-            | Effect::Transacted(_)
-            | Effect::Transferred { .. }
-            | Effect::Acquired { .. }
-            | Effect::LeaseEnded { .. } => Err(Refusal::RequestIdReused),
-        };
+    if let Some(effect) = replay::find(view, request)? {
+        return replay::again(view, effect);
     }
     check_fences(view, &request.fences)?;
     let by = request.mark.and_then(|mark| {
@@ -43,7 +36,7 @@ pub(crate) fn release(
     // One that an earlier call had released is remembered as the lease's end already, and a
     // session's operation with the end that it brings about.
     if by.is_none() && reply == (Reply::Released { replayed: false }) {
-        remember(view, request, Effect::Released, draft);
+        replay::remember(view, request, Effect::Released, draft);
     }
     Ok(reply)
 }
@@ -100,21 +93,12 @@ pub(crate) fn force(
     token: Token,
     draft: &mut Draft,
 ) -> Result<Reply, Refusal> {
-    if let Some(effect) = replay(view, request)? {
-        return match effect {
-            Effect::ForceReleased { holder } => {
-                Ok(Reply::ForceReleased { holder: holder.clone(), replayed: true })
-            }
-            Effect::Released
-            | Effect::Transacted(_)
-            | Effect::Transferred { .. }
-            | Effect::Acquired { .. }
-            | Effect::LeaseEnded { .. } => Err(Refusal::RequestIdReused),
-        };
+    if let Some(effect) = replay::find(view, request)? {
+        return replay::again(view, effect);
     }
     check_fences(view, &request.fences)?;
     let (reply, effect) = force_within(view, resource, token, draft)?;
-    remember(view, request, effect, draft);
+    replay::remember(view, request, effect, draft);
     Ok(reply)
 }
 
@@ -256,35 +240,4 @@ fn end_by(
             until: state.durable_now(now).plus(delay.ms()),
         })),
     });
-}
-
-/// The effect that an earlier send of this request had; `None`: it is unknown, and young
-/// enough to be executed, or has no identity.
-pub(crate) fn replay<'a>(view: View<'a>, request: &Request) -> Result<Option<&'a Effect>, Refusal> {
-    let Some(mark) = request.mark else { return Ok(None) };
-    let state = view.state;
-    if state.find_lease_of(mark.id).is_some() || state.find_waiter_of(mark.id).is_some() {
-        return Err(Refusal::RequestIdReused);
-    }
-    match admit::past(view, request, mark) {
-        None => admit::check_unknown(view, request).map(|()| None),
-        Some(Past::Abandoned) => Err(Refusal::CancelledWait),
-        Some(Past::LeaseEnded { .. }) => Err(Refusal::RequestIdReused),
-        Some(Past::Effect { command, effect }) => {
-            same_command(Some(*command), mark.command)?;
-            Ok(Some(effect))
-        }
-    }
-}
-
-pub(crate) fn remember(view: View<'_>, request: &Request, effect: Effect, draft: &mut Draft) {
-    let Some(mark) = request.mark else { return };
-    let of = admit::operation(view, request);
-    let revision = draft.shared_revision();
-    draft.change(Change::RequestRemembered(Arc::new(RequestRemembered {
-        mark,
-        of,
-        revision,
-        effect,
-    })));
 }

@@ -14,6 +14,7 @@ use crate::{
     decision::{Draft, check_fences},
     overlay::View,
     refusal::{LeaseEnd, Refusal},
+    replay,
     reply::{Grant, Reply},
     types::Token,
 };
@@ -25,22 +26,12 @@ pub(crate) fn decide(
     transfer: &TransferLease,
     draft: &mut Draft,
 ) -> Result<Reply, Refusal> {
-    if let Some(effect) = end::replay(view, request)? {
-        return match effect {
-            Effect::Transferred { lease_id, token } => {
-                let granted = super::acquire::again(view, *lease_id, *token)?;
-                Ok(Reply::Transferred(granted))
-            }
-            Effect::Released
-            | Effect::ForceReleased { .. }
-            | Effect::Transacted(_)
-            | Effect::Acquired { .. }
-            | Effect::LeaseEnded { .. } => Err(Refusal::RequestIdReused),
-        };
+    if let Some(effect) = replay::find(view, request)? {
+        return replay::again(view, effect);
     }
     check_fences(view, &request.fences)?;
     let (reply, effect) = decide_within(view, transfer, draft)?;
-    end::remember(view, request, effect, draft);
+    replay::remember(view, request, effect, draft);
     Ok(reply)
 }
 

@@ -22,10 +22,7 @@ pub(crate) fn open(
     draft: &mut Draft,
 ) -> Result<Reply, Refusal> {
     let quotas = &view.state.quotas;
-    if view.space.is_none() {
-        let spaces = view.state.spaces.len() as u64;
-        check_cap(Cap::Namespaces, spaces, 1, quotas.namespaces)?;
-    }
+    view.check_namespaces()?;
     check_cap(Cap::Sessions, view.session_count(), 1, quotas.sessions)?;
     let number = SessionNumber::parse(draft.take_revision().0).expect("revisions begin above 0");
     let opened = SessionOpened {

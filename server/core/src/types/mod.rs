@@ -3,6 +3,7 @@
 //! Owns what a name, an id, a token and a span of time may look like. The edge parses into
 //! these; past the edge nothing is checked again.
 
+mod record;
 mod target;
 mod terms;
 
@@ -12,6 +13,7 @@ use core::{fmt, num::NonZeroU64};
 use smol_str::SmolStr;
 
 pub use self::{
+    record::{ContentType, RecordKey, RecordTtl, Value, parse_version, value_flaw},
     target::{Claim, Mode, Permits, Reach, Target, Targets},
     terms::{Actor, Labels, LockDelay, MaxHold, Words},
 };
@@ -435,7 +437,7 @@ macro_rules! shows_text {
         }
     )*};
 }
-shows_text!(Namespace, ResourceName, Holder, Actor, Words);
+shows_text!(Namespace, ResourceName, Holder, Actor, Words, RecordKey, ContentType);
 
 macro_rules! shows_hex {
     ($($name:ident),*) => {$(

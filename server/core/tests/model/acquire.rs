@@ -1,13 +1,13 @@
 //! Taking and waiting: replay, obstacles, deadlock, queue, and serving who can be served.
 
 use singletrack_core::{
-    command::{AcquireLease, Command, Request},
+    command::{AcquireLease, Request},
     limits,
     types::{CallId, CommandHash, Mode, RequestMark, Target, Token},
 };
 
 use super::{
-    Lease, Life, Met, Model, Told, Waiter, actor_of,
+    Kind, Lease, Life, Met, Model, Told, Waiter, actor_of,
     claims::{self, Obstacles},
     deadlock::{Held, Scene, Wait},
     is, life_of,
@@ -41,7 +41,7 @@ impl Model {
                 }
                 return self.attach(index, request.call, acquire);
             }
-            if let Some(told) = self.past(mark, |_| false) {
+            if let Some(told) = self.past(mark, Kind::Acquire) {
                 return Some(told);
             }
             if request.age_ms > 30_000 {
@@ -72,7 +72,7 @@ impl Model {
     }
 
     /// Grants to a newcomer, or says why not.
-    fn try_at_once(&mut self, newcomer: &Waiter) -> Result<Told, Told> {
+    pub(super) fn try_at_once(&mut self, newcomer: &Waiter) -> Result<Told, Told> {
         let (namespace, acquire) = (&newcomer.namespace, &newcomer.acquire);
         if !self.is_life_left(namespace, acquire) {
             return Err(Told::SessionLost);
@@ -103,67 +103,6 @@ impl Model {
             waited_ms: 0,
             replayed: false,
         })
-    }
-
-    /// All of it, each operation on what the ones before it left, or nothing.
-    pub(super) fn transact(
-        &mut self,
-        namespace: &str,
-        request: &Request,
-        operations: &[Command],
-    ) -> Told {
-        if let Some(index) = self.stale(namespace, &request.fences) {
-            return Told::StaleFence(index);
-        }
-        let mut after = self.clone();
-        let mut told = Vec::new();
-        for (index, operation) in operations.iter().enumerate() {
-            let plain = Request {
-                mark: None,
-                fences: Box::default(),
-                command: operation.clone(),
-                ..request.clone()
-            };
-            let one = match operation {
-                Command::AcquireLease(acquire) => {
-                    let newcomer = Waiter::new(namespace, &plain, acquire, self.seq + 1, self.now);
-                    match after.try_at_once(&newcomer) {
-                        Err(Told::Held(_)) => Err(Told::HeldWithin),
-                        done => done,
-                    }
-                }
-                Command::ReleaseLease(lease) => match after.release(namespace, &plain, *lease) {
-                    Told::Released { replayed: true } => Err(Told::AlreadyDone),
-                    done @ Told::Released { .. } => Ok(done),
-                    refused => Err(refused),
-                },
-                Command::ForceReleaseLease { resource, token } => {
-                    match after.force(namespace, &plain, resource.as_str(), *token) {
-                        done @ Told::ForceReleased { .. } => Ok(done),
-                        refused => Err(refused),
-                    }
-                }
-                Command::TransferLease(transfer) => {
-                    match after.transfer(namespace, &plain, transfer) {
-                        done @ Told::Transferred { .. } => Ok(done),
-                        refused => Err(refused),
-                    }
-                }
-                other => panic!("not generated: {other:?}"),
-            };
-            match one {
-                Ok(done) => told.push(done),
-                Err(refused) => {
-                    self.refused = after.refused;
-                    self.met = after.met;
-                    self.met.push(Met::TransactionRefused);
-                    return Told::Operation(index, Box::new(refused));
-                }
-            }
-        }
-        *self = after;
-        self.met.push(Met::Transacted);
-        Told::Transacted(told)
     }
 
     /// Somebody attached is served after it.

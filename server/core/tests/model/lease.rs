@@ -7,7 +7,7 @@ use singletrack_core::{
     types::{LeaseId, RequestHash, Token},
 };
 
-use super::{Closed, Effect, Ended, Lease, Life, Met, Model, Told, is, told};
+use super::{Closed, Effect, Ended, Kind, Lease, Life, Met, Model, Told, is, told};
 
 impl Model {
     /// What is left of a lease.
@@ -37,9 +37,10 @@ impl Model {
             });
         }
         self.ended.push(Ended { lease, end, at: self.now });
+        self.end_bound(id);
     }
 
-    fn known_by_id(&self, namespace: &str, lease: LeaseRef) -> Result<Token, Told> {
+    pub(super) fn known_by_id(&self, namespace: &str, lease: LeaseRef) -> Result<Token, Told> {
         let live = self.leases_in(namespace).find(|it| it.id == lease.lease_id);
         if let Some(live) = live {
             return if live.token == lease.token { Ok(live.token) } else { Err(Told::NotHolder) };
@@ -71,19 +72,8 @@ impl Model {
         }
     }
 
-    /// What a call other than an acquire finds under its own request id.
-    fn before_effect(&self, request: &Request, wanted: fn(&Effect) -> bool) -> Option<Told> {
-        let mark = request.mark?;
-        let taken = self.leases.iter().any(|it| is(it.mark, mark.id))
-            || self.waiters.iter().any(|it| is(it.mark, mark.id));
-        if taken {
-            return Some(Told::Reused);
-        }
-        self.past(mark, wanted).or_else(|| (request.age_ms > 30_000).then_some(Told::Forgotten))
-    }
-
     pub(super) fn release(&mut self, namespace: &str, request: &Request, lease: LeaseRef) -> Told {
-        if let Some(told) = self.before_effect(request, |it| *it == Effect::Released) {
+        if let Some(told) = self.before_effect(request, Kind::Release) {
             return told;
         }
         if let Some(index) = self.stale(namespace, &request.fences) {
@@ -107,8 +97,7 @@ impl Model {
         name: &str,
         token: Token,
     ) -> Told {
-        let is_forced = |it: &Effect| matches!(it, Effect::Forced { .. });
-        if let Some(told) = self.before_effect(request, is_forced) {
+        if let Some(told) = self.before_effect(request, Kind::Force) {
             return told;
         }
         if let Some(index) = self.stale(namespace, &request.fences) {
@@ -131,8 +120,7 @@ impl Model {
         request: &Request,
         transfer: &TransferLease,
     ) -> Told {
-        let is_transfer = |it: &Effect| matches!(it, Effect::Transferred { .. });
-        if let Some(told) = self.before_effect(request, is_transfer) {
+        if let Some(told) = self.before_effect(request, Kind::Transfer) {
             return told;
         }
         if let Some(index) = self.stale(namespace, &request.fences) {
@@ -177,21 +165,6 @@ impl Model {
         self.leases.push(new);
         self.remember(request, Effect::Transferred { lease_id: transfer.new_id });
         told
-    }
-
-    pub(super) fn transferred_again(&self, lease_id: LeaseId) -> Told {
-        if let Some(lease) = self.leases.iter().find(|it| it.id == lease_id) {
-            let remaining_ms = self.remaining(lease);
-            return Told::Transferred { lease_id, remaining_ms, replayed: true };
-        }
-        let ended = self.ended.iter().find(|it| it.lease.id == lease_id);
-        Told::Lost(ended.expect("it is remembered as long").end)
-    }
-
-    fn remember(&mut self, request: &Request, effect: Effect) {
-        if let Some(mark) = request.mark {
-            self.effects.push((mark, effect, self.now));
-        }
     }
 
     pub(super) fn abandon(&mut self, id: RequestHash) -> Told {

@@ -1,31 +1,43 @@
 //! An independent, naive model of the machine: linear scans over plain lists, no index, no
-//! slab, no overlay, written from `docs/decisions/0007-the-whole-menu.md`. It says for each step
-//! which calls are answered how; the property test compares. Later nouns add their own part
-//! here.
+//! slab, no overlay, written from `docs/decisions/0007-the-whole-menu.md` and, for records,
+//! `docs/decisions/0008-records-and-transactions.md`. It says for each step which calls are answered
+//! how; the property test compares. Later nouns add their own part here.
 //!
-//! What it leaves open: which revision a change takes. The model only demands that tokens
-//! rise and never repeat. And the order of tokens among those granted in one step who don't
-//! clash.
+//! What it leaves open: which revision a change takes. The test only demands that tokens and
+//! versions rise and never repeat. And the order of tokens among those granted in one step who
+//! don't clash.
 
 mod acquire;
+mod ask;
 pub(crate) mod claims;
 pub(crate) mod deadlock;
 mod lease;
+mod met;
+mod past;
+mod protect;
+mod record;
 mod session;
 mod show;
 mod time;
-mod told;
+pub(crate) mod told;
+mod transact;
 
 use singletrack_core::{
     command::{AcquireLease, Command, LeaseKey, Lifetime, Request, Terms, YieldAnswer},
     fence::{Fence, FenceTarget},
     refusal::{LeaseEnd, SessionEnd},
-    types::{CallId, LeaseId, Priority, RequestHash, RequestMark, SessionId, Target, Token},
+    types::{
+        CallId, LeaseId, Priority, RecordKey, RequestHash, RequestMark, SessionId, Target, Token,
+    },
 };
 
+pub(crate) use met::Met;
 pub(crate) use told::{Told, told};
 
 use deadlock::Scene;
+use past::{Effect, Kind};
+use protect::Protection;
+use record::{Record, Versions};
 
 const MEMORY: u64 = 60_000;
 
@@ -92,13 +104,6 @@ struct Closed {
     until: u64,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-enum Effect {
-    Released,
-    Forced { from: String },
-    Transferred { lease_id: LeaseId },
-}
-
 /// The model.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
@@ -110,6 +115,10 @@ pub(crate) struct Model {
     closed: Vec<Closed>,
     waiters: Vec<Waiter>,
     sessions: Vec<Session>,
+    records: Vec<Record>,
+    protections: Vec<Protection>,
+    /// Records that were, by namespace and key.
+    gone: Vec<(String, String)>,
     ended: Vec<Ended>,
     effects: Vec<(RequestMark, Effect, u64)>,
     abandoned: Vec<(RequestHash, u64)>,
@@ -118,63 +127,14 @@ pub(crate) struct Model {
     told: Vec<(CallId, Told)>,
     /// Grants of this step, whose tokens the machine will tell.
     granted: Vec<(String, LeaseId)>,
+    /// The versions that the machine gave in this step.
+    pub(crate) versions: Versions,
     /// What the last refusal because of a deadlock saw.
     pub(crate) refused: Option<Scene>,
     /// Calls that may be told of a lost fence instead of their lost session.
     pub(crate) or_stale: Vec<CallId>,
     /// What was met, for the test to count.
     pub(crate) met: Vec<Met>,
-}
-
-macro_rules! met {
-    ($($name:ident,)*) => {
-        /// Situations that a full run of the test must meet.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub(crate) enum Met {
-            $($name,)*
-        }
-
-        impl Met {
-            pub(crate) const ALL: &[Self] = &[$(Self::$name,)*];
-        }
-    };
-}
-
-met! {
-    GrantedAtOnce,
-    GrantedAfterWait,
-    DetachedPassedOver,
-    DeadlockOfLast,
-    DeadlockOfTwo,
-    DeadlockOfMany,
-    DeadlockOfOne,
-    DeadlockWithChild,
-    DeadlockByWaiter,
-    DeadlockByPermits,
-    DeadlockByPriority,
-    DeadlockByGrant,
-    DeadlockOnReturn,
-    DeadlockOnTransfer,
-    AnyOfIsNoDeadlock,
-    PermitsReserved,
-    SmallerPassesLarger,
-    BlockedFromAbove,
-    BlockedFromBelow,
-    SharedBesideBelow,
-    Closed,
-    Reopened,
-    Transferred,
-    LimitMismatch,
-    PartlyBlocked,
-    BlockedElsewhereKeepsPlace,
-    MaxHold,
-    SessionEndedLeases,
-    ManyCallsOfOneWaiter,
-    FencedBySubtree,
-    YieldAnswered,
-    RestartedWhileClosed,
-    Transacted,
-    TransactionRefused,
 }
 
 impl Model {
@@ -208,7 +168,21 @@ impl Model {
             Command::OpenSession(open) => Some(self.open(&namespace, open)),
             Command::KeepSessionAlive(id) => Some(self.keep_alive(&namespace, *id)),
             Command::CloseSession(id) => Some(self.close(&namespace, *id)),
-            Command::Transact(operations) => Some(self.transact(&namespace, request, operations)),
+            Command::GetRecord(key) => Some(self.get_record(&namespace, key.as_str())),
+            Command::BatchGetRecords { keys, max_bytes } => {
+                Some(self.get_records(&namespace, keys, *max_bytes))
+            }
+            Command::ListRecords(list) => Some(self.list_records(&namespace, list)),
+            Command::ListProtections { key, after, count } => {
+                let key = key.as_ref().map(RecordKey::as_str);
+                Some(self.page_of_protections(&namespace, key, after.as_deref(), *count))
+            }
+            Command::PutRecord(_)
+            | Command::IncrementRecord(_)
+            | Command::DeleteRecord { .. }
+            | Command::ProtectPrefix(_)
+            | Command::UnprotectPrefix(_) => Some(self.mutate(&namespace, request)),
+            Command::Transact(transact) => Some(self.transact(&namespace, request, transact)),
             Command::GetLease(LeaseKey::Id(_))
             | Command::AttachSession(_)
             | Command::ListSessionLeases { .. }
@@ -284,31 +258,6 @@ impl Model {
             }
         }
         None
-    }
-
-    /// What replay memory says of a request id; `wanted`: is this effect what a replay tells?
-    fn past(&self, mark: RequestMark, wanted: fn(&Effect) -> bool) -> Option<Told> {
-        if self.abandoned.iter().any(|(id, _)| *id == mark.id) {
-            return Some(Told::Cancelled);
-        }
-        if let Some((known, effect, _)) = self.effects.iter().find(|it| it.0.id == mark.id) {
-            if known.command != mark.command || !wanted(effect) {
-                return Some(Told::Reused);
-            }
-            return Some(match effect {
-                Effect::Released => Told::Released { replayed: true },
-                Effect::Forced { from } => {
-                    Told::ForceReleased { from: from.clone(), replayed: true }
-                }
-                Effect::Transferred { lease_id } => self.transferred_again(*lease_id),
-            });
-        }
-        let ended = self.ended.iter().find(|it| is(it.lease.mark, mark.id))?;
-        let is_acquire = !wanted(&Effect::Released)
-            && !wanted(&Effect::Forced { from: String::new() })
-            && !wanted(&Effect::Transferred { lease_id: LeaseId([0; 16]) });
-        let same = ended.lease.mark.unwrap().command == mark.command;
-        Some(if is_acquire && same { Told::Lost(ended.end) } else { Told::Reused })
     }
 }
 

@@ -29,6 +29,7 @@ impl Model {
         }
         let durable = self.leases.iter().filter_map(hold_end);
         let durable = durable.chain(self.closed.iter().map(|it| it.until));
+        let durable = durable.chain(self.record_ends());
         all.extend(durable.map(|at| at.saturating_sub(self.durable_base)));
         all.extend(self.sessions.iter().map(|it| match it.end {
             None => self.session_deadline(it.id),
@@ -51,8 +52,12 @@ impl Model {
     /// The process is started anew at this durable time: waits are gone, ttls begin again,
     /// memory lasts anew. Durable time may have gone back, by no more than what is logged late.
     pub(crate) fn restart(&mut self, durable: u64) {
-        let counts = self.leases.iter().any(|it| it.terms.max_hold.is_some());
+        let counts = self.leases.iter().any(|it| it.terms.max_hold.is_some())
+            || self.record_ends().next().is_some();
         assert!(durable <= self.durable(), "durable time never runs ahead");
+        if !self.records.is_empty() {
+            self.met.push(Met::RestartedWithRecords);
+        }
         if counts || !self.closed.is_empty() {
             let late = self.durable() - durable;
             assert!(late <= LATE, "durable time is logged, lost {late} ms");
@@ -114,6 +119,7 @@ impl Model {
         if self.closed.len() < closed {
             self.met.push(Met::Reopened);
         }
+        self.end_records();
         self.settle();
         self.end_waits();
         self.settle();

@@ -7,6 +7,7 @@
 //! `TALLY` set, what was met is printed.
 
 mod pair;
+mod records;
 mod steps;
 mod tally;
 mod watch;
@@ -24,9 +25,11 @@ use proptest::{
 
 use self::{
     pair::Pair,
+    records::record_step,
     steps::{Step, crowded_step, step},
     tally::Tally,
 };
+use crate::model::Met;
 
 /// Steps of one history.
 const STEPS_MAX: usize = 120;
@@ -40,8 +43,23 @@ fn the_machine_does_what_the_model_says() {
     let tally = play_all(histories, history, with_model);
     tally.show();
     if histories >= FULL_RUN {
-        tally.check();
+        tally.check(Met::LEASES);
     }
+}
+
+#[test]
+fn records_and_transactions_do_what_the_model_says() {
+    let histories = number("PROPTEST_CASES", 10_000);
+    let tally = play_all(histories, of_records, with_model);
+    tally.show();
+    if histories >= FULL_RUN {
+        tally.check(Met::RECORDS);
+    }
+}
+
+#[test]
+fn no_record_is_wrong_while_much_is_left_for_later() {
+    play_all(number("PROPTEST_CASES", 10_000) / 2, of_records, lazily);
 }
 
 #[test]
@@ -52,18 +70,22 @@ fn who_can_never_be_served_in_a_crowd_is_refused() {
 
 #[test]
 fn nothing_is_wrong_while_much_is_left_for_later() {
-    play_all(number("PROPTEST_CASES", 10_000) / 2, history, |steps| {
-        let mut pair = Pair::lazy(steps.len() % 3);
-        steps.iter().for_each(|step| pair.play(step));
-        pair.finish();
-        pair.tally
-    });
+    play_all(number("PROPTEST_CASES", 10_000) / 2, history, lazily);
 }
 
 fn with_model(steps: &[Step]) -> Tally {
-    let mut pair = Pair::new();
+    let mut pair = if steps.len() % 2 == 0 { Pair::new() } else { Pair::leaving_orphans() };
     steps.iter().for_each(|step| pair.play(step));
     pair.check_rows();
+    pair.check_cuts();
+    pair.tally
+}
+
+fn lazily(steps: &[Step]) -> Tally {
+    let mut pair = Pair::lazy(steps.len() % 3);
+    steps.iter().for_each(|step| pair.play(step));
+    pair.finish();
+    pair.check_cuts();
     pair.tally
 }
 
@@ -107,6 +129,10 @@ fn play_some(seeds: impl Iterator<Item = u64>, what: Draw, how: Play) -> Result<
 
 fn history(seed: u64) -> Vec<Step> {
     draw(seed, &prop::collection::vec(step(), 1..STEPS_MAX))
+}
+
+fn of_records(seed: u64) -> Vec<Step> {
+    draw(seed, &prop::collection::vec(record_step(), 1..STEPS_MAX))
 }
 
 fn crowd(seed: u64) -> Vec<Step> {

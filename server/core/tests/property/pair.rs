@@ -1,12 +1,13 @@
 //! Machine and model side by side, step by step.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use bytes::Bytes;
 use singletrack_core::{
-    change::{Change, LeaseGranted, RowKey, Trace},
+    change::{Change, LeaseGranted, RecordLife, RowKey, Trace},
     command::{
         AcquireLease, AnswerLeaseYield, Command, LeaseFilter, LeaseKey, LeaseRef, Lifetime,
-        OpenSession, Request, RequestLeaseYield, Terms, TransferLease, YieldAnswer,
+        OpenSession, Operation, Request, RequestLeaseYield, Terms, TransferLease, YieldAnswer,
     },
     decision::Decision,
     fence::{Fence, FenceTarget},
@@ -16,7 +17,7 @@ use singletrack_core::{
     types::{
         Actor, CallId, CommandHash, DurableMs, Holder, Labels, LeaseId, LockDelay, MaxHold, Mode,
         Ms, Namespace, Now, Permits, Priority, Reach, RequestHash, RequestMark, ResourceName,
-        SessionId, Target, Targets, Token, Ttl, Words,
+        Revision, SessionId, Target, Targets, Token, Ttl, Words,
     },
 };
 
@@ -24,13 +25,18 @@ use super::{
     steps::{ACTORS, Acquire, NAMES, Place, Step, Wanted, WantedMode},
     tally, watch,
 };
-use crate::model::{Model, Told, claims::touch, told};
+use crate::model::{
+    Model, Told,
+    claims::touch,
+    told,
+    told::{Shown, protection, shown},
+};
 
 /// A lease that was granted once.
 #[derive(Clone)]
-struct Known {
-    lease: LeaseRef,
-    resource: ResourceName,
+pub(super) struct Known {
+    pub(super) lease: LeaseRef,
+    pub(super) resource: ResourceName,
 }
 
 impl Known {
@@ -46,14 +52,24 @@ impl Known {
 pub(super) struct Pair {
     machine: Machine,
     model: Model,
+    /// What ended leases leave is not swept: nobody may be able to tell.
+    leaves_orphans: bool,
     /// Slices after each decision; `None`: until all is settled and swept, and only then is the
     /// model asked.
     slices: Option<usize>,
     now: Now,
     /// What is younger than a minute.
     log: Vec<(Ms, Change)>,
+    /// All of it, a decision each, and when on durable time.
+    history: Vec<(u64, Vec<Change>)>,
+    /// Durable time when time was 0.
+    base: u64,
     /// What the log makes.
     rows: BTreeMap<RowKey, Change>,
+    /// Bodies in the store, by the revision that wrote them.
+    bodies: BTreeMap<Revision, Bytes>,
+    /// Versions of records that were given.
+    versions: Vec<Revision>,
     next_lease: u32,
     next_call: u64,
     known: Vec<Known>,
@@ -65,7 +81,8 @@ pub(super) struct Pair {
     answered: BTreeSet<CallId>,
     /// Grants of this step.
     granted: Vec<(String, LeaseId, Token)>,
-    last_token: Token,
+    /// The last revision that people can name.
+    last_named: Revision,
     cycle: Option<Deadlock>,
     /// Who may be granted at once in this step, with their priorities.
     newcomers: BTreeMap<String, i32>,
@@ -78,6 +95,11 @@ impl Pair {
         Self::with(None)
     }
 
+    /// The same, but records that were bound to ended leases stay where they are.
+    pub(super) fn leaving_orphans() -> Self {
+        Self { leaves_orphans: true, ..Self::with(None) }
+    }
+
     /// So many slices follow each decision: the rest is left for later, as under load. There is
     /// no model of that, only what must hold at any time.
     pub(super) fn lazy(slices: usize) -> Self {
@@ -88,10 +110,15 @@ impl Pair {
         Self {
             machine: Machine::new(1, Quotas::default()),
             model: Model::default(),
+            leaves_orphans: false,
             slices,
             now: Now { ms: Ms(0) },
             log: Vec::new(),
+            history: Vec::new(),
+            base: 0,
             rows: BTreeMap::new(),
+            bodies: BTreeMap::new(),
+            versions: Vec::new(),
             next_lease: 1,
             next_call: 1,
             known: Vec::new(),
@@ -101,7 +128,7 @@ impl Pair {
             holders: BTreeMap::new(),
             answered: BTreeSet::new(),
             granted: Vec::new(),
-            last_token: Token(0),
+            last_named: Revision(0),
             cycle: None,
             newcomers: BTreeMap::new(),
             tally: tally::Tally::default(),
@@ -135,16 +162,36 @@ impl Pair {
                 let Some(request) = self.request(step) else { return };
                 self.newcomers = priorities(&request.command);
                 let decision = self.machine.decide(self.now, &request);
+                self.model.versions = versions(&decision);
                 let expected = self.ask(|model| model.request(&request));
                 self.take(decision, expected);
+                if self.slices.is_none() {
+                    assert_eq!(self.model.versions.len(), 0, "no more was written than is due");
+                }
             }
         }
         self.machine.check();
         let is_settled = self.slices.is_none();
         for which in 0..2 {
             watch::is_sound(&self.machine, self.now, &namespace(which), is_settled);
+            watch::nothing_outlives_its_lease(&self.machine, self.now, &namespace(which));
+            if is_settled {
+                self.compare_records(&namespace(which));
+            }
         }
         self.tally.add(std::mem::take(&mut self.model.met));
+    }
+
+    /// All that anybody may see of records and protections is the same.
+    fn compare_records(&self, namespace: &Namespace) {
+        let records = watch::records(&self.machine, self.now, namespace);
+        let records: Vec<Shown> = records.iter().map(shown).collect();
+        let expected = self.model.all_records(namespace.as_str());
+        assert_eq!(records, expected, "there are the same records (left: the machine)");
+        let protections = watch::protections(&self.machine, self.now, namespace);
+        let protections: Vec<_> = protections.iter().map(protection).collect();
+        let expected = self.model.list_protections(namespace.as_str(), None);
+        assert_eq!(protections, expected, "the same is protected (left: the machine)");
     }
 
     fn ask(&mut self, step: impl FnOnce(&mut Model) -> Vec<(CallId, Told)>) -> Vec<(CallId, Told)> {
@@ -170,9 +217,16 @@ impl Pair {
                 self.again(call, *which, *wait_ms, *keep_ms)?
             }
             Step::Repeat { which } => {
-                let earlier = recent(&self.asked_other, *which)?;
-                Request { call, ..earlier.clone() }
+                let earlier = recent(&self.asked_other, *which)?.clone();
+                Request { call, command: self.drawn_anew(earlier.command), ..earlier }
             }
+            Step::Write { at, brought, write } => {
+                let Operation { fences, command } = self.write(at, *brought, write);
+                let plain = Place { fence: None, ..at.clone() };
+                let request = self.placed(call, &plain, command);
+                self.with_fences(request, fences)
+            }
+            Step::Look(look) => plain(0, self.look(look)),
             Step::Acquire(acquire) => {
                 let command = self.operation(call, step);
                 self.placed(call, &acquire.at, command)
@@ -181,10 +235,8 @@ impl Pair {
                 let command = self.operation(call, step);
                 self.placed(call, at, command)
             }
-            Step::Transact { at, operations } => {
-                let operations = operations.iter().map(|it| self.operation(call, it)).collect();
-                let at = Place { has_id: false, stolen: None, ..at.clone() };
-                self.placed(call, &at, Command::Transact(operations))
+            Step::Transact { at, conditions, operations } => {
+                self.transaction(call, at, conditions, operations)
             }
             Step::Abandon { which } => {
                 let mark = recent(&self.asked, *which)?.mark?;
@@ -214,8 +266,28 @@ impl Pair {
         })
     }
 
-    /// What may be an operation of a transaction.
-    fn operation(&mut self, call: CallId, step: &Step) -> Command {
+    /// What it asks for once more: the edge draws other ids for its leases.
+    fn drawn_anew(&mut self, command: Command) -> Command {
+        match command {
+            Command::AcquireLease(acquire) => {
+                Command::AcquireLease(AcquireLease { lease_id: self.lease_id(), ..acquire })
+            }
+            Command::TransferLease(mut transfer) => {
+                transfer.new_id = self.lease_id();
+                Command::TransferLease(transfer)
+            }
+            Command::Transact(mut transact) => {
+                for operation in &mut transact.operations {
+                    operation.command = self.drawn_anew(operation.command.clone());
+                }
+                Command::Transact(transact)
+            }
+            other => other,
+        }
+    }
+
+    /// What may be an operation of a transaction, and is about leases.
+    pub(super) fn operation(&mut self, call: CallId, step: &Step) -> Command {
         match step {
             Step::Acquire(acquire) => Command::AcquireLease(self.acquire(call, acquire)),
             Step::Release { lease, wrong_token, .. } => {
@@ -291,12 +363,26 @@ impl Pair {
         }
     }
 
-    fn placed(&mut self, call: CallId, at: &Place, command: Command) -> Request {
+    pub(super) fn placed_fence(&self, at: &Place) -> Vec<Fence> {
         let fence = at.fence.map(|(which, elsewhere)| {
             let known = self.lease(which);
             let resource = elsewhere.map_or(known.resource, name);
             Fence { target: FenceTarget::Resource(resource), token: known.lease.token }
         });
+        fence.into_iter().collect()
+    }
+
+    /// The same request, with these fences.
+    fn with_fences(&mut self, request: Request, fences: Box<[Fence]>) -> Request {
+        let request = Request { fences, ..request };
+        if request.mark.is_some() {
+            *self.asked_other.last_mut().unwrap() = request.clone();
+        }
+        request
+    }
+
+    pub(super) fn placed(&mut self, call: CallId, at: &Place, command: Command) -> Request {
+        let fences = self.placed_fence(at);
         let all = self.asked.iter().chain(&self.asked_other).collect::<Vec<_>>();
         let stolen = at.stolen.and_then(|which| recent(&all, which)?.mark);
         let fresh = at.has_id.then(|| {
@@ -311,7 +397,7 @@ impl Pair {
             mark: id.map(|id| RequestMark { id, command: identity(&command) }),
             origin: None,
             age_ms: at.age_ms,
-            fences: fence.into_iter().collect(),
+            fences: fences.into(),
             command,
         };
         if request.mark.is_some() {
@@ -391,8 +477,8 @@ impl Pair {
     }
 
     /// Some lease there is, or was; one that never was while there is none.
-    fn lease(&self, which: u8) -> Known {
-        let live = self.rows.values().filter_map(|row| match row {
+    pub(super) fn lease(&self, which: u8) -> Known {
+        let live = self.rows().filter_map(|row| match row {
             Change::LeaseGranted(it) => Some(Known::of(it)),
             _ => None,
         });
@@ -403,6 +489,14 @@ impl Pair {
         let never = LeaseRef { lease_id: LeaseId([0; 16]), token: Token((1 << 53) - 2) };
         let known = recent(&self.known, which).cloned();
         known.unwrap_or(Known { lease: never, resource: name(0) })
+    }
+
+    pub(super) fn rows(&self) -> impl Iterator<Item = &Change> {
+        self.rows.values()
+    }
+
+    pub(super) fn known_versions(&self) -> &[Revision] {
+        &self.versions
     }
 
     // === what comes of them ===
@@ -440,6 +534,7 @@ impl Pair {
             }
             self.machine.take(self.now, &decision);
             self.machine.durable(self.now, self.machine.state().revision());
+            self.history.push((self.base + self.now.ms.0, decision.changes.clone()));
             self.log.extend(decision.changes.into_iter().map(|change| (self.now.ms, change)));
             if left == 0 {
                 break;
@@ -448,7 +543,8 @@ impl Pair {
             // Slices of two: the outcome must not depend on how it is cut.
             next = self.machine.decide_settle(self.now, 2).map(|it| it.decision);
             if next.is_none() {
-                next = self.machine.decide_sweep(self.now, 2);
+                let sweep = self.machine.decide_sweep(self.now, 2);
+                next = sweep.filter(|it| !self.leaves_orphans || !is_of_orphans(it));
             }
         }
         got
@@ -477,20 +573,29 @@ impl Pair {
     }
 
     fn note(&mut self, change: &Change) {
-        match change.trace() {
-            Trace::Created(key) | Trace::Written(key) => {
-                self.rows.insert(key, change.clone());
-            }
-            Trace::Removed(key) => {
-                self.rows.remove(&key);
-            }
-            Trace::None => {}
+        lay(&mut self.rows, change);
+        if let Some(replaced) = change.replaced() {
+            assert!(self.bodies.remove(&replaced).is_some(), "a body is let go that is there");
         }
-        if let Change::LeaseGranted(it) = change {
-            assert!(it.token > self.last_token, "tokens rise for ever");
-            self.last_token = it.token;
-            self.granted.push((it.namespace.to_string(), it.lease_id, it.token));
-            self.known.push(Known::of(it));
+        if let Some((version, body)) = change.carried() {
+            assert!(self.bodies.insert(version, body.clone()).is_none(), "it is new");
+        }
+        let named = match change {
+            Change::LeaseGranted(it) => {
+                self.granted.push((it.namespace.to_string(), it.lease_id, it.token));
+                self.known.push(Known::of(it));
+                Some(it.token.revision())
+            }
+            Change::RecordWritten(it) => {
+                self.versions.push(it.version);
+                Some(it.version)
+            }
+            Change::PrefixProtected(it) => Some(it.revision),
+            _ => None,
+        };
+        if let Some(named) = named {
+            assert!(named > self.last_named, "tokens and versions rise for ever");
+            self.last_named = named;
         }
     }
 
@@ -505,8 +610,16 @@ impl Pair {
             return;
         }
         self.model.learn_tokens(&granted);
-        let got: BTreeMap<_, _> = got.into_iter().collect();
+        let mut got: BTreeMap<_, _> = got.into_iter().collect();
         let mut expected: BTreeMap<_, _> = expected.into_iter().collect();
+        if self.leaves_orphans {
+            // A page may end before what is gone, and another follow with nothing in it.
+            for told in got.values_mut().chain(expected.values_mut()) {
+                if let Told::RecordPage { is_last, .. } = told {
+                    *is_last = false;
+                }
+            }
+        }
         for call in std::mem::take(&mut self.model.or_stale) {
             if let Some(stale @ Told::StaleFence(_)) = got.get(&call) {
                 expected.insert(call, stale.clone());
@@ -535,8 +648,9 @@ impl Pair {
         assert_eq!(self.machine.rows(), rows, "what was durable is there");
         self.log.iter_mut().for_each(|(at, _)| *at = Ms(0));
         self.now = Now { ms: Ms(0) };
+        self.base = durable_of(&rows);
         if self.slices.is_none() {
-            self.model.restart(durable_of(&rows));
+            self.model.restart(self.base);
         }
     }
 
@@ -549,8 +663,70 @@ impl Pair {
         let second = Machine::recover(99, Quotas::default(), revision, twice, []);
         second.check();
         assert_eq!(second.rows(), rows, "rows survive recovery, whatever the seed");
+        let stored = rows.iter().filter_map(|row| match row {
+            Change::RecordWritten(it) => it.stored(),
+            _ => None,
+        });
+        let (mut stored, bodies) = (stored.collect::<Vec<_>>(), self.bodies.keys().copied());
+        stored.sort();
+        assert_eq!(stored, bodies.collect::<Vec<_>>(), "bodies are stored that records need");
         rows
     }
+
+    /// A snapshot of any moment and the rest of the log make the same.
+    pub(super) fn check_cuts(&self) {
+        let rows = self.machine.rows();
+        let count = self.history.len();
+        for cut in [count / 4, count / 2, count.saturating_sub(2)] {
+            let (before, after) = self.history.split_at(cut);
+            let before = || before.iter().flat_map(|(_, changes)| changes);
+            let mut early = BTreeMap::new();
+            before().for_each(|change| lay(&mut early, change));
+            let early: Vec<Change> = early.into_values().collect();
+            let revision = before().map(Change::revision).max().unwrap_or(Revision(1));
+            let mut machine = Machine::recover(5, Quotas::default(), revision, &early, []);
+            machine.check();
+            assert_eq!(machine.rows(), early, "what was durable then is there");
+            let base = durable_of(&early);
+            let mut now = Now { ms: Ms(0) };
+            for (at, changes) in after {
+                now.ms = now.ms.max(Ms(at.saturating_sub(base)));
+                let decision = Decision { changes: changes.clone(), ..Decision::default() };
+                machine.take(now, &decision);
+            }
+            machine.check();
+            assert_eq!(machine.rows(), rows, "a snapshot and the rest of the log make the same");
+        }
+    }
+}
+
+/// What a change does to the rows.
+fn lay(rows: &mut BTreeMap<RowKey, Change>, change: &Change) {
+    match change.trace() {
+        Trace::Created(key) | Trace::Written(key) => {
+            rows.insert(key, change.to_row());
+        }
+        Trace::Removed(key) => {
+            rows.remove(&key);
+        }
+        Trace::None => {}
+    }
+}
+
+/// Nothing but records that are gone already is deleted.
+fn is_of_orphans(sweep: &Decision) -> bool {
+    let is_deletion = |change: &Change| matches!(change, Change::RecordDeleted(_));
+    sweep.answers.is_empty() && sweep.motions.is_empty() && sweep.changes.iter().all(is_deletion)
+}
+
+/// The versions that a decision gives, in their order.
+fn versions(decision: &Decision) -> VecDeque<(String, String, u64)> {
+    let each = decision.changes.iter().filter_map(|change| match change {
+        Change::RecordWritten(it) => Some((&it.namespace, &it.key, it.version)),
+        Change::PrefixProtected(it) => Some((&it.namespace, &it.prefix, it.revision)),
+        _ => None,
+    });
+    each.map(|(space, key, version)| (space.to_string(), key.as_str().into(), version.0)).collect()
 }
 
 /// How far durable time had come when all of this was written.
@@ -559,6 +735,10 @@ fn durable_of(rows: &[Change]) -> u64 {
         Change::TimePassed { at, .. } => *at,
         Change::LeaseGranted(granted) => granted.granted_at,
         Change::LeaseClosed(closed) => closed.closed_at(),
+        Change::RecordWritten(written) => match written.life {
+            Some(RecordLife::Until { at, ttl }) => DurableMs(at.0 - ttl.ms()),
+            Some(RecordLife::Bound(_)) | None => DurableMs(0),
+        },
         _ => DurableMs(0),
     });
     each.max().unwrap_or_default().0
@@ -570,13 +750,15 @@ fn priorities(command: &Command) -> BTreeMap<String, i32> {
         Command::AcquireLease(it) => {
             BTreeMap::from([(it.holder.to_string(), i32::from(it.priority.get()))])
         }
-        Command::Transact(operations) => operations.iter().flat_map(priorities).collect(),
+        Command::Transact(transact) => {
+            transact.operations.iter().flat_map(|it| priorities(&it.command)).collect()
+        }
         _ => BTreeMap::new(),
     }
 }
 
 /// One of the last few.
-fn recent<T>(all: &[T], which: u8) -> Option<&T> {
+pub(super) fn recent<T>(all: &[T], which: u8) -> Option<&T> {
     let count = all.len().min(8);
     (count > 0).then(|| &all[all.len() - 1 - usize::from(which) % count])
 }
@@ -604,7 +786,7 @@ fn targets(wanted: &[Wanted]) -> Targets {
     Targets::parse(chosen).unwrap()
 }
 
-fn name(which: u8) -> ResourceName {
+pub(super) fn name(which: u8) -> ResourceName {
     ResourceName::parse(NAMES[usize::from(which) % NAMES.len()]).unwrap()
 }
 
@@ -619,7 +801,7 @@ fn labels(bits: u8) -> Labels {
     Labels::parse(chosen.map(|(_, label)| *label).chain(other)).unwrap()
 }
 
-fn namespace(which: u8) -> Namespace {
+pub(super) fn namespace(which: u8) -> Namespace {
     Namespace::parse(if which == 0 { "default" } else { "other" }).unwrap()
 }
 
@@ -631,6 +813,11 @@ fn identity(command: &Command) -> CommandHash {
         }
         Command::TransferLease(it) => {
             format!("{:?}{}{:?}{:?}", it.lease, it.to, it.to_actor, it.ttl)
+        }
+        Command::Transact(it) => {
+            let operations = it.operations.iter();
+            let each = operations.map(|it| (it.fences.clone(), identity(&it.command)));
+            format!("{:?}{:?}", it.conditions, each.collect::<Vec<_>>())
         }
         other => format!("{other:?}"),
     };

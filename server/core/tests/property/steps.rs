@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use super::records::{Brought, Look, WantedCondition, Write};
+
 /// One step of a history. Numbers choose among what there is.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
@@ -36,10 +38,17 @@ pub(super) enum Step {
         actor: Option<u8>,
         ttl_s: Option<u64>,
     },
+    Write {
+        at: Place,
+        brought: Brought,
+        write: Write,
+    },
     Transact {
         at: Place,
+        conditions: Vec<WantedCondition>,
         operations: Vec<Step>,
     },
+    Look(Look),
     Abandon {
         which: u8,
     },
@@ -86,6 +95,21 @@ pub(super) enum Step {
     },
     Stall,
     Restart,
+}
+
+impl Step {
+    /// What this one shares with most calls.
+    pub(super) fn place(&self) -> &Place {
+        match self {
+            Self::Acquire(acquire) => &acquire.at,
+            Self::Release { at, .. }
+            | Self::Force { at, .. }
+            | Self::Transfer { at, .. }
+            | Self::Write { at, .. }
+            | Self::Transact { at, .. } => at,
+            other => unreachable!("nothing of it: {other:?}"),
+        }
+    }
 }
 
 /// What most calls share.
@@ -136,7 +160,7 @@ pub(super) const ACTORS: [&str; 16] =
 /// So many of them act where there is no crowd.
 const FEW_ACTORS: u8 = 9;
 
-fn place() -> impl Strategy<Value = Place> {
+pub(super) fn place() -> impl Strategy<Value = Place> {
     (
         prop_oneof![12 => Just(0_u8), 1 => Just(1)],
         prop::bool::weighted(0.8),
@@ -218,6 +242,34 @@ fn acquire() -> impl Strategy<Value = Step> {
     })
 }
 
+/// One that seldom waits, mostly for one thing.
+pub(super) fn plain_acquire() -> impl Strategy<Value = Step> {
+    let targets = prop_oneof![
+        4 => prop::collection::vec(wanted(), 1),
+        1 => prop::collection::vec(wanted(), 2..4),
+    ];
+    let session = prop_oneof![2 => Just(None), 1 => any::<u8>().prop_map(Some)];
+    let wait_ms = prop_oneof![5 => Just(0), 1 => 1..9_000_u64];
+    let max_hold_s = prop_oneof![6 => Just(None), 1 => (1..8_u64).prop_map(Some)];
+    let delay_ms = prop_oneof![6 => Just(0), 1 => 1..8_000_u64];
+    let what = (place(), targets, 2..9_u64, session, wait_ms, max_hold_s, delay_ms);
+    what.prop_map(|(at, targets, ttl_s, session, wait_ms, max_hold_s, delay_ms)| {
+        Step::Acquire(Box::new(Acquire {
+            at,
+            targets,
+            actor: None,
+            ttl_s,
+            session,
+            wait_ms,
+            keep_ms: 2_000,
+            priority: 0,
+            max_hold_s,
+            delay_ms,
+            labels: 0,
+        }))
+    })
+}
+
 fn showing() -> impl Strategy<Value = Step> {
     let list = (
         prop::option::of(any::<u8>()),
@@ -238,7 +290,7 @@ fn showing() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn session() -> impl Strategy<Value = Step> {
+pub(super) fn session() -> impl Strategy<Value = Step> {
     prop_oneof![
         2 => (prop_oneof![9 => Just(0_u8), 1 => Just(1)], 1..9_u64)
             .prop_map(|(namespace, ttl_s)| Step::Open { namespace, ttl_s }),
@@ -256,25 +308,28 @@ fn yields() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn release() -> impl Strategy<Value = Step> {
+pub(super) fn release() -> impl Strategy<Value = Step> {
     (place(), any::<u8>(), prop::bool::weighted(0.05))
         .prop_map(|(at, lease, wrong_token)| Step::Release { at, lease, wrong_token })
 }
 
-fn force() -> impl Strategy<Value = Step> {
+pub(super) fn force() -> impl Strategy<Value = Step> {
     (place(), any::<u8>(), prop_oneof![6 => Just(None), 1 => name().prop_map(Some)])
         .prop_map(|(at, lease, elsewhere)| Step::Force { at, lease, elsewhere })
 }
 
-fn transfer() -> impl Strategy<Value = Step> {
+pub(super) fn transfer() -> impl Strategy<Value = Step> {
     (place(), any::<u8>(), 0..3_u8, actor(), prop::option::of(1..9_u64))
         .prop_map(|(at, lease, to, actor, ttl_s)| Step::Transfer { at, lease, to, actor, ttl_s })
 }
 
 fn transact() -> impl Strategy<Value = Step> {
     let operation = prop_oneof![3 => acquire(), 3 => release(), 1 => force(), 1 => transfer()];
-    (place(), prop::collection::vec(operation, 1..4))
-        .prop_map(|(at, operations)| Step::Transact { at, operations })
+    (place(), prop::collection::vec(operation, 1..4)).prop_map(|(at, operations)| Step::Transact {
+        at,
+        conditions: Vec::new(),
+        operations,
+    })
 }
 
 /// Of a history in which time stands still and nearly all wait, each for one or two things.

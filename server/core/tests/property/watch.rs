@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use singletrack_core::{
-    change::Change,
-    command::{Command, LeaseFilter, Request},
+    change::{Change, RecordLife},
+    command::{Command, LeaseFilter, ListRecords, Request},
     decision::Decision,
     limits,
     machine::Machine,
     refusal::LeaseEnd,
-    reply::{LeaseInfo, Reply, WaiterInfo},
+    reply::{LeaseInfo, ProtectionInfo, RecordInfo, Reply, WaiterInfo},
     types::{CallId, Namespace, Now, Target, Token},
 };
 
@@ -45,6 +45,65 @@ pub(super) fn waiters(machine: &Machine, now: Now, namespace: &Namespace) -> Vec
     match read(machine, now, namespace, command) {
         Reply::Waiters { waiters, next: None } => waiters,
         other => panic!("not the only page: {other:?}"),
+    }
+}
+
+/// All records, page by page.
+pub(super) fn records(machine: &Machine, now: Now, namespace: &Namespace) -> Vec<RecordInfo> {
+    let mut all = Vec::new();
+    let mut after = None;
+    loop {
+        let list = ListRecords {
+            prefix: None,
+            after,
+            count: 3,
+            with_values: true,
+            max_bytes: limits::VALUES_BYTES_MAX,
+        };
+        match read(machine, now, namespace, Command::ListRecords(Box::new(list))) {
+            Reply::RecordPage { records, next, revision } => {
+                assert_eq!(revision, machine.state().revision(), "it is so now");
+                all.extend(records);
+                after = next;
+            }
+            other => panic!("no page: {other:?}"),
+        }
+        if after.is_none() {
+            return all;
+        }
+    }
+}
+
+/// All protections, page by page.
+pub(super) fn protections(
+    machine: &Machine,
+    now: Now,
+    namespace: &Namespace,
+) -> Vec<ProtectionInfo> {
+    let mut all: Vec<ProtectionInfo> = Vec::new();
+    loop {
+        let last = all.last().map(|it| Box::new((it.prefix.clone(), it.resource.clone())));
+        let command = Command::ListProtections { key: None, after: last, count: 2 };
+        match read(machine, now, namespace, command) {
+            Reply::Protections { protections, more } => {
+                all.extend(protections);
+                if !more {
+                    return all;
+                }
+            }
+            other => panic!("no page: {other:?}"),
+        }
+    }
+}
+
+/// A record that is bound to a lease is there only while the lease is.
+pub(super) fn nothing_outlives_its_lease(machine: &Machine, now: Now, namespace: &Namespace) {
+    let live: BTreeSet<Token> =
+        leases(machine, now, namespace).into_iter().map(|it| it.token).collect();
+    for record in records(machine, now, namespace) {
+        if let Some(RecordLife::Bound(token)) = record.written.life {
+            assert!(live.contains(&token), "{record:?} outlives its lease");
+        }
     }
 }
 

@@ -52,23 +52,30 @@ pub(super) fn fences(fences: &[v1::Fence], flaws: &mut Flaws) -> Box<[Fence]> {
         flaws.add_too_large(format_args!("fences"), description);
         return Box::default();
     }
-    let mut read = Vec::with_capacity(fences.len());
-    for (i, fence) in fences.iter().enumerate() {
-        let target = match &fence.target {
-            Some(v1::fence::Target::Resource(name)) => flaws
-                .take(format_args!("fences[{i}].resource"), ResourceName::parse(name))
-                .map(FenceTarget::Resource),
-            None => {
-                flaws.add(format_args!("fences[{i}].target"), "a resource is required");
-                None
-            }
-        };
-        let token = flaws.take(format_args!("fences[{i}].token"), Token::parse(fence.token));
-        if let (Some(target), Some(token)) = (target, token) {
-            read.push(Fence { target, token });
+    let read = fences
+        .iter()
+        .enumerate()
+        .filter_map(|(i, it)| fence(format_args!("fences[{i}]"), it, flaws));
+    read.collect()
+}
+
+/// One fence; its flaws below `field`.
+pub(super) fn fence(
+    field: std::fmt::Arguments<'_>,
+    fence: &v1::Fence,
+    flaws: &mut Flaws,
+) -> Option<Fence> {
+    let target = match &fence.target {
+        Some(v1::fence::Target::Resource(name)) => flaws
+            .take(format_args!("{field}.resource"), ResourceName::parse(name))
+            .map(FenceTarget::Resource),
+        None => {
+            flaws.add(format_args!("{field}.target"), "a resource is required");
+            None
         }
-    }
-    read.into()
+    };
+    let token = flaws.take(format_args!("{field}.token"), Token::parse(fence.token));
+    Some(Fence { target: target?, token: token? })
 }
 
 pub(super) fn lease_id(text: &str) -> Result<LeaseId, Flaw> {

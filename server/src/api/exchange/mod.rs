@@ -176,7 +176,9 @@ async fn converse<L: Converse>(
                     Err(broken) => conversation.broken(&broken),
                 }
             }
-            heard = conversation.line.hear() => conversation.hear(heard),
+            heard = conversation.line.hear(), if conversation.may_hear() => {
+                conversation.hear(heard);
+            }
             permit = out.reserve(), if conversation.has_frames() => match permit {
                 Ok(permit) => {
                     if let Some(frame) = conversation.next_frame() {

@@ -11,6 +11,8 @@ use singletrack_proto::v1;
 const FRAME_BYTES: usize = 256 << 10;
 /// Bytes that may wait.
 const WAITING_BYTES_MAX: usize = 8 << 20;
+/// Bytes with which answers of the track are left where they are, as values may come with them.
+const ENOUGH_BYTES: usize = 4 << 20;
 
 /// Frames to be sent, the last one still filling up.
 #[derive(Debug, Default)]
@@ -55,6 +57,10 @@ impl Outgoing {
 
     pub(super) const fn is_too_much(&self) -> bool {
         self.bytes > WAITING_BYTES_MAX
+    }
+
+    pub(super) const fn is_enough(&self) -> bool {
+        self.bytes > ENOUGH_BYTES
     }
 
     /// The next frame to send.

@@ -231,11 +231,13 @@ fn menu_rows() -> Vec<Change> {
 
 /// One of each kind of change; the first two entries are in the state too.
 fn entries() -> Vec<Vec<Change>> {
-    let transacted = Effect::Transacted(vec![
+    let effects = vec![
         Effect::Acquired { lease_id: LeaseId([9; 16]), token: Token(1_003) },
         Effect::ForceReleased { holder: Holder::parse("agent-8").unwrap() },
         Effect::Released,
-    ]);
+    ];
+    // Its last revision came with format 4.
+    let transacted = Effect::Transacted { commit: Revision(0), effects };
     vec![
         vec![lease(1_001, Mode::Exclusive, Some(MARK)), lease(1_002, Mode::Shared, None)],
         vec![lease(1_003, Mode::Shared, Some(MARK)), over(1_002, 1_004, LeaseEnd::Expired, None)],
@@ -271,6 +273,10 @@ fn is_memory(change: &Change) -> bool {
             | Change::SessionSwept { .. }
             | Change::TimePassed { .. }
             | Change::LeaseReopened { .. }
+            | Change::RecordWritten(_)
+            | Change::RecordDeleted(_)
+            | Change::PrefixProtected(_)
+            | Change::PrefixUnprotected(_)
     )
 }
 

@@ -80,7 +80,7 @@ impl State {
     pub(super) fn rows(&self) -> Result<BTreeMap<RowKey, Change>, StoreError> {
         let mut rows = BTreeMap::new();
         let mut found = Digest::default();
-        for item in self.rows.range(codec::FIRST_ROW_KEY..) {
+        for item in self.rows.range(codec::ROW_KEYS) {
             let (key, value) = item.into_inner().map_err(|error| refused(&self.path, error))?;
             let (row_key, row, sum) =
                 codec::decode_row(&key, &value).map_err(|flawed| self.damaged(&flawed))?;
