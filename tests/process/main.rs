@@ -42,3 +42,4 @@ mod menu;
 mod pauses;
 mod race;
 mod readme;
+mod records;
