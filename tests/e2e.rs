@@ -8,6 +8,8 @@
 
 #[path = "support/agents.rs"]
 mod agents;
+#[path = "support/linear/mod.rs"]
+mod linear;
 #[path = "support/oracle.rs"]
 mod oracle;
 #[path = "support/random.rs"]
@@ -28,6 +30,10 @@ mod field_recipes;
 mod fields;
 #[path = "e2e/leases.rs"]
 mod leases;
+#[path = "e2e/linear_etcd.rs"]
+mod linear_etcd;
+#[path = "e2e/linear_records.rs"]
+mod linear_records;
 #[path = "e2e/menu.rs"]
 mod menu;
 #[path = "e2e/refusals.rs"]

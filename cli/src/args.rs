@@ -1,13 +1,14 @@
 //! What can be said on the command line. Owns names, defaults and help; does nothing.
 
 mod lease;
+mod record;
 
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-pub(crate) use self::lease::*;
+pub(crate) use self::{lease::*, record::*};
 use crate::{duration, serve::ServeArgs};
 
 const EXIT_CODES: &str = "\
@@ -23,6 +24,7 @@ Exit codes:
   91  lock: the lease was not acquired, the command was not run
   92  lock: the lease was lost, the command was stopped
   93  deadlock: to wait would close a cycle of those who wait for each other
+  94  version mismatch: the record is not as expected, and nothing was written
   78  the server's configuration is not legal
  130  interrupted";
 
@@ -35,7 +37,7 @@ Keys:
   s             sort by the next column
   /             show only resources below a prefix; Enter takes it, Esc drops it";
 
-/// A coordination server: leases with fencing tokens.
+/// A coordination server: leases with fencing tokens, records, and transactions.
 #[derive(Debug, Parser)]
 #[command(name = "singletrack", version, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
@@ -60,6 +62,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: LeaseCommand,
     },
+    #[command(flatten)]
+    Record(RecordCommand),
     /// Run a command while holding a lease
     #[command(after_help = EXIT_CODES)]
     Lock {
@@ -150,9 +154,9 @@ pub(crate) struct RaceArgs {
     #[arg(value_enum, default_value_t = Scenario::Counter)]
     pub(crate) scenario: Scenario,
 
-    /// With which cure [default: all of them, one after the other]
-    #[arg(long, value_enum)]
-    pub(crate) cure: Option<Cure>,
+    /// With which cure; may be repeated [default: all of them, one after the other]
+    #[arg(long = "cure", value_enum)]
+    pub(crate) cures: Vec<Cure>,
 
     /// Agents that race each other
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=1_000))]
@@ -185,6 +189,14 @@ pub(crate) enum Cure {
     None,
     /// Each holds a lease while it reads and writes
     Lease,
+    /// As `lease`, and one agent is paused until its lease is another's: no cure, and shows why
+    PausedLease,
+    /// As `paused-lease`, and each write carries the token of its lease
+    Fence,
+    /// Each write says which version it has read, and whoever is too late begins anew
+    Version,
+    /// The server adds
+    Increment,
 }
 
 #[derive(Args, Debug)]
@@ -192,6 +204,14 @@ pub(crate) struct BenchArgs {
     /// What to do all the time
     #[arg(value_enum)]
     pub(crate) workload: Workload,
+
+    /// With `record`: what is done to records
+    #[arg(long, value_enum, required_if_eq("workload", "record"))]
+    pub(crate) op: Option<RecordOp>,
+
+    /// With `record`: bytes of a value
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
+    pub(crate) value_size: u32,
 
     /// How calls travel
     #[arg(long, value_enum, default_value_t = BenchTransport::Session)]
@@ -233,6 +253,21 @@ pub(crate) enum Workload {
     Ping,
     /// Takes a free lease and gives it back
     Lock,
+    /// Reads or writes records
+    Record,
+}
+
+/// What a benchmark does to records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RecordOp {
+    /// Writes a value over another
+    Put,
+    /// Reads a value
+    Get,
+    /// Adds 1 to a counter
+    Increment,
+    /// Two puts and two increments as one transaction
+    Transact,
 }
 
 /// How the calls of a benchmark travel.
@@ -260,6 +295,10 @@ mod tests {
         for line in [
             "singletrack lease --server http://h:1 get r",
             "singletrack lease get r --server http://h:1",
+            "singletrack put k -5 --counter --server http://h:1 --fence r=1 --fence s=2",
+            "singletrack incr k -5 --min -9 --server http://h:1",
+            "singletrack ls",
+            "singletrack txn - --server http://h:1",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap();
         }
@@ -282,6 +321,16 @@ mod tests {
             "singletrack lease answer ab 7",
             "singletrack lease answer ab 7 --decline --yield-within 5s",
             "singletrack lease waiters --all --page-size 5",
+            "singletrack get",
+            "singletrack put k",
+            "singletrack put k v --absent --expect-version 5",
+            "singletrack put k v --ttl 5s --bound-lease ab:7",
+            "singletrack put k v --ttl 5s --keep-lifetime",
+            "singletrack put k v --counter --data",
+            "singletrack incr k 1 --age 5s",
+            "singletrack del k --exists --expect-version 5",
+            "singletrack protect p",
+            "singletrack bench record",
         ] {
             let kind = Cli::try_parse_from(line.split(' ')).unwrap_err().kind();
             let expected = [ErrorKind::ArgumentConflict, ErrorKind::MissingRequiredArgument];

@@ -32,6 +32,7 @@ pub(crate) enum Exit {
     NotAcquired = 91,
     Lost = 92,
     Deadlock = 93,
+    VersionMismatch = 94,
     Interrupted = 130,
 }
 
@@ -70,7 +71,7 @@ pub(crate) enum Effect {
 
 impl Exit {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Ok,
         Self::Refused,
         Self::Usage,
@@ -82,6 +83,7 @@ impl Exit {
         Self::NotAcquired,
         Self::Lost,
         Self::Deadlock,
+        Self::VersionMismatch,
         Self::Interrupted,
     ];
 
@@ -118,8 +120,14 @@ impl Exit {
             | Reason::LeaseLost
             | Reason::NotHolder
             | Reason::SessionLost
+            | Reason::FenceRequired
+            | Reason::AlreadyDone
             | Reason::RequestIdReused
-            | Reason::NotFound => Self::Refused,
+            | Reason::NotFound
+            | Reason::NotACounter
+            | Reason::OutOfBounds => Self::Refused,
+            // A script reads again and decides anew; of the others nothing comes by that.
+            Reason::VersionMismatch => Self::VersionMismatch,
             // Who asks again and again would never get it: it is to release what it holds.
             Reason::Deadlock => Self::Deadlock,
             // A number on the command line doesn't fit to what others said; waiting is no help.

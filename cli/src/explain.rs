@@ -6,18 +6,26 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 use singletrack::{
-    Deadlock, DeadlockRelation, Error, Facts, Held, HeldBy, HeldWaiter, LimitMismatch, Reason,
+    Deadlock, DeadlockRelation, Error, Facts, FenceRequired, Held, HeldBy, HeldWaiter,
+    LimitMismatch, OutOfBounds, Reason, VersionMismatch,
 };
 
 use crate::{
     duration,
     output::{clean, number},
+    record::{value_json, value_words},
 };
 
 // === in words ===
 
 pub(crate) fn write_error(out: &mut impl Write, error: &Error, next_step: &str) -> io::Result<()> {
     writeln!(out, "error: {}: {}", clean(error.reason_name()), clean(error.message()))?;
+    if let Some(index) = error.condition_index() {
+        writeln!(out, "  condition: {index}")?;
+    }
+    if let Some(index) = error.operation_index() {
+        writeln!(out, "  operation: {index}")?;
+    }
     if let Some(facts) = error.refusal() {
         write_facts(out, facts)?;
     }
@@ -53,13 +61,18 @@ fn write_facts(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
         }
         Facts::StaleFence { resource, presented_token, current_token, holder, .. } => {
             writeln!(out, "  fence: {} with token {presented_token}", clean(resource))?;
-            match (current_token, holder) {
-                (Some(token), Some(holder)) => {
-                    writeln!(out, "  current: token {token}, held by {}", clean(holder))
-                }
-                (Some(token), None) => writeln!(out, "  current: token {token}"),
-                (None, _) => writeln!(out, "  current: none, nobody holds it"),
-            }
+            writeln!(out, "  current: {}", current_words(*current_token, holder.as_deref()))
+        }
+        Facts::VersionMismatch(mismatch) => write_found(out, mismatch),
+        Facts::FenceRequired(FenceRequired { prefix, resource, current_token, holder, .. }) => {
+            writeln!(out, "  protected: {} by {}", clean(prefix), clean(resource))?;
+            writeln!(out, "  current: {}", current_words(*current_token, holder.as_deref()))
+        }
+        Facts::OutOfBounds(OutOfBounds { key, value, min, max, .. }) => {
+            write!(out, "  counter: {} is {value}", clean(key))?;
+            min.map_or(Ok(()), |min| write!(out, ", at least {min}"))?;
+            max.map_or(Ok(()), |max| write!(out, ", at most {max}"))?;
+            writeln!(out)
         }
         Facts::LeaseLost { end, token, .. } => {
             writeln!(out, "  lost: token {token}, {}", end.name())
@@ -75,6 +88,29 @@ fn write_facts(out: &mut impl Write, facts: &Facts) -> io::Result<()> {
         Facts::SessionLost { end, .. } => writeln!(out, "  session: {}", end.name()),
         // The client crate may learn facts that this command has no words for.
         _ => Ok(()),
+    }
+}
+
+fn current_words(token: Option<u64>, holder: Option<&str>) -> String {
+    match (token, holder) {
+        (Some(token), Some(holder)) => format!("token {token}, held by {}", clean(holder)),
+        (Some(token), None) => format!("token {token}"),
+        (None, _) => "none, nobody holds it".to_owned(),
+    }
+}
+
+/// What the record is instead.
+fn write_found(out: &mut impl Write, mismatch: &VersionMismatch) -> io::Result<()> {
+    let Some(version) = mismatch.current_version else {
+        return writeln!(out, "  found: no such record");
+    };
+    match &mismatch.written_by {
+        Some(writer) => writeln!(out, "  found: version {version}, written by {}", clean(writer))?,
+        None => writeln!(out, "  found: version {version}")?,
+    }
+    match &mismatch.value {
+        Some(value) => writeln!(out, "  value: {}", value_words(value)),
+        None => Ok(()),
     }
 }
 
@@ -189,6 +225,8 @@ pub(crate) fn error_json(error: &Error, next_step: &str, exit_code: u8) -> Value
         "from_server": error.is_from_server(),
         "retry_after_ms": error.retry_after().map(|delay| number(delay.as_millis())),
         "request_id": error.request_id(),
+        "condition_index": error.condition_index(),
+        "operation_index": error.operation_index(),
         "detail": error.refusal().map(facts_json),
         "exit_code": exit_code,
     })
@@ -208,6 +246,20 @@ fn facts_json(facts: &Facts) -> Value {
                 "current_token": current_token.map(number), "holder": holder,
             }})
         }
+        Facts::VersionMismatch(mismatch) => {
+            json!({ "version_mismatch": version_mismatch_json(mismatch) })
+        }
+        Facts::FenceRequired(FenceRequired { prefix, resource, current_token, holder, .. }) => {
+            json!({ "fence_required": {
+                "prefix": prefix, "resource": resource,
+                "current_token": current_token.map(number), "holder": holder,
+            }})
+        }
+        Facts::OutOfBounds(OutOfBounds { key, value, min, max, .. }) => {
+            json!({ "out_of_bounds": {
+                "key": key, "value": number(value), "min": min.map(number), "max": max.map(number),
+            }})
+        }
         Facts::LeaseLost { end, token, .. } => {
             json!({ "lease_lost": { "end": end.name(), "token": number(*token) } })
         }
@@ -224,6 +276,17 @@ fn facts_json(facts: &Facts) -> Value {
         Facts::SessionLost { end, .. } => json!({ "session_lost": { "end": end.name() } }),
         _ => Value::Null,
     }
+}
+
+fn version_mismatch_json(mismatch: &VersionMismatch) -> Value {
+    json!({
+        "key": mismatch.key,
+        "current_version": mismatch.current_version.map(number),
+        "value": mismatch.value.as_ref().map(value_json),
+        "value_omitted": mismatch.value_omitted,
+        "written_by": mismatch.written_by,
+        "content_type": mismatch.content_type,
+    })
 }
 
 /// Who is in the way.

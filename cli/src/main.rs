@@ -14,9 +14,11 @@ mod lock;
 mod output;
 mod own_server;
 mod race;
+mod record;
 mod serve;
 mod status;
 mod top;
+mod txn;
 
 use std::{
     io::{self, Write as _},
@@ -27,7 +29,7 @@ use clap::{CommandFactory as _, Parser as _};
 use singletrack::{Client, Transport};
 
 use crate::{
-    args::{Cli, ClientArgs, Command, LeaseCommand},
+    args::{Cli, ClientArgs, Command},
     exit::{Exit, Failure},
 };
 
@@ -43,8 +45,15 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Serve(args) => serve::run(&args),
-        Command::Status { client } => run_client(&client, None),
-        Command::Lease { client, command } => run_client(&client, Some(&command)),
+        Command::Status { client: args } => {
+            run_client(&args, async |client| status::run(client, &args).await)
+        }
+        Command::Lease { client: args, command } => {
+            run_client(&args, async |client| lease::run(client, &command, args.output).await)
+        }
+        Command::Record(command) => {
+            run_client(command.client(), async |client| record::run(client, &command).await)
+        }
         Command::Lock { client, args } => lock::run(&client, &args),
         Command::Top { client, args } => top::run(&client, &args),
         Command::Race(args) => race::run(&args),
@@ -59,8 +68,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs one command against a server: a lease command, or else `status`.
-fn run_client(args: &ClientArgs, command: Option<&LeaseCommand>) -> ExitCode {
+/// Runs one command against a server: each call is sent once, so that its outcome is told as it is.
+fn run_client(
+    args: &ClientArgs,
+    command: impl AsyncFnOnce(&Client) -> Result<(), Failure>,
+) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
         Err(error) => Err(Failure::no_runtime(&error)),
@@ -72,10 +84,7 @@ fn run_client(args: &ClientArgs, command: Option<&LeaseCommand>) -> ExitCode {
                 .retries(false)
                 .build()
                 .map_err(Failure::read)?;
-            match command {
-                None => status::run(&client, args).await,
-                Some(command) => lease::run(&client, command, args.output).await,
-            }
+            command(&client).await
         }),
     };
     end(result, args.output)

@@ -19,17 +19,22 @@ use crate::{
 
 /// A refusal as a server sends it.
 pub(crate) fn refusal(reason: Reason, detail: Option<Detail>) -> Status {
-    let info = pb::ErrorInfo {
-        reason: reason.name().into(),
-        domain: "singletrack".into(),
-        ..Default::default()
-    };
     let refusal = v1::Refusal {
         reason: reason.to_wire().into(),
         message: "what happened".into(),
         next_step: "what to do".into(),
-        retry_after_ms: 0,
         detail,
+        ..Default::default()
+    };
+    refusal_of(reason, &refusal)
+}
+
+/// As [`refusal`], whatever is said in it.
+pub(crate) fn refusal_of(reason: Reason, refusal: &v1::Refusal) -> Status {
+    let info = pb::ErrorInfo {
+        reason: reason.name().into(),
+        domain: "singletrack".into(),
+        ..Default::default()
     };
     let any = |name: &str, value| Any { type_url: format!("type.googleapis.com/{name}"), value };
     let packed = pb::Status {
@@ -105,6 +110,12 @@ async fn each_reason_has_its_exit_code() {
         (Reason::Deadlock, 93),
         (Reason::LimitMismatch, 64),
         (Reason::StaleFence, 1),
+        (Reason::FenceRequired, 1),
+        (Reason::AlreadyDone, 1),
+        (Reason::NotACounter, 1),
+        (Reason::OutOfBounds, 1),
+        (Reason::NotFound, 1),
+        (Reason::VersionMismatch, 94),
         (Reason::RequestIdReused, 1),
         (Reason::Malformed, 64),
         (Reason::Internal, 70),

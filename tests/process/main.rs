@@ -29,6 +29,7 @@ mod bench;
 mod cli_answers;
 mod cli_leases;
 mod cli_menu;
+mod cli_records;
 mod examples;
 mod fencing;
 mod grpcurl;

@@ -354,7 +354,7 @@ impl WishArgs {
     }
 }
 
-fn parse_fence(text: &str) -> Result<Fence, String> {
+pub(super) fn parse_fence(text: &str) -> Result<Fence, String> {
     // The last sign: names may hold others.
     text.rsplit_once('=')
         .filter(|(resource, _)| !resource.is_empty())
@@ -401,7 +401,7 @@ fn parse_token(text: &str) -> Result<u64, String> {
     token.parse().map_err(|_| format!("expected a token such as 17, found {token:?}"))
 }
 
-fn from_environment(name: &str) -> Result<String, String> {
+pub(super) fn from_environment(name: &str) -> Result<String, String> {
     std::env::var(name)
         .ok()
         .filter(|value| !value.is_empty())

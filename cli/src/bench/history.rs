@@ -29,6 +29,13 @@ pub(super) struct History {
     thread: JoinHandle<io::Result<()>>,
 }
 
+/// What an answer said.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Told {
+    token: Option<u64>,
+    version: Option<u64>,
+}
+
 /// Hands lines over.
 #[derive(Clone)]
 pub(super) struct Writer {
@@ -66,6 +73,18 @@ impl History {
     }
 }
 
+// === impl Told ===
+
+impl Told {
+    pub(super) const fn token(token: Option<u64>) -> Self {
+        Self { token, version: None }
+    }
+
+    pub(super) const fn version(version: Option<u64>) -> Self {
+        Self { token: None, version }
+    }
+}
+
 // === impl Writer ===
 
 impl Writer {
@@ -86,7 +105,7 @@ impl Writer {
         call: u64,
         op: &str,
         resource: Option<&str>,
-        token: Option<u64>,
+        told: Told,
         error: Option<&Error>,
     ) {
         let (event, result) = match error {
@@ -97,7 +116,8 @@ impl Writer {
         self.write(json!({
             "event": event, "call": call, "slot": slot, "at_us": self.at_us(),
             "op": op, "resource": resource,
-            "token": token.map(|token| token.to_string()), "result": result,
+            "token": told.token.map(|token| token.to_string()),
+            "version": told.version.map(|version| version.to_string()), "result": result,
         }));
     }
 

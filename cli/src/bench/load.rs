@@ -2,22 +2,36 @@
 
 use std::time::Duration;
 
-use singletrack::{Acquire, Client, Error, Lease, Release};
+use singletrack::{Acquire, Bytes, Client, Error, Lease, Release};
 use tokio::{task::JoinHandle, time::Instant};
 
-use super::history::Writer;
-use crate::args::Workload;
+use super::history::{Told, Writer};
+use crate::args::RecordOp;
 
 /// Bytes of a payload.
 const PAYLOAD_BYTES: usize = 100;
 /// How long a lease of a benchmark lasts that has its own ttl.
 const TTL: Duration = Duration::from_secs(60);
+/// Records of a slot, written and read in turn.
+const RECORDS: u64 = 4;
+
+/// What a cycle is.
+#[derive(Clone)]
+pub(super) enum Cycle {
+    Ping,
+    Lock {
+        /// Leases live with their session.
+        with_session: bool,
+    },
+    Record {
+        op: RecordOp,
+        value: Bytes,
+    },
+}
 
 /// What to do.
 pub(super) struct Load {
-    pub(super) workload: Workload,
-    /// Leases live with their session.
-    pub(super) with_session: bool,
+    pub(super) cycle: Cycle,
     pub(super) inflight: u32,
     pub(super) history: Option<Writer>,
 }
@@ -31,8 +45,7 @@ pub(super) struct Running {
 struct Slot {
     number: u32,
     client: Client,
-    workload: Workload,
-    with_session: bool,
+    cycle: Cycle,
     history: Option<Writer>,
     rounds: u64,
 }
@@ -47,8 +60,7 @@ impl Load {
             let slot = Slot {
                 number,
                 client: client.clone(),
-                workload: self.workload,
-                with_session: self.with_session,
+                cycle: self.cycle.clone(),
                 history: self.history.clone(),
                 rounds: 0,
             };
@@ -80,14 +92,22 @@ impl Running {
 impl Slot {
     async fn run(mut self, from: Instant, until: Instant) -> Result<Vec<u32>, Error> {
         let mut latencies = Vec::new();
+        self.prepare().await?;
         loop {
             let began = Instant::now();
             if began >= until {
                 return Ok(latencies);
             }
-            match self.workload {
-                Workload::Ping => self.ping().await?,
-                Workload::Lock => self.lock().await?,
+            self.rounds += 1;
+            match &self.cycle {
+                Cycle::Ping => self.ping().await?,
+                Cycle::Lock { with_session } => self.lock(*with_session).await?,
+                Cycle::Record { op, value } => match op {
+                    RecordOp::Put => self.put(value).await?,
+                    RecordOp::Get => self.get().await?,
+                    RecordOp::Increment => self.increment().await?,
+                    RecordOp::Transact => self.transact(value).await?,
+                },
             }
             if began >= from {
                 let took = began.elapsed().as_micros();
@@ -96,35 +116,96 @@ impl Slot {
         }
     }
 
-    async fn ping(&mut self) -> Result<(), Error> {
+    /// What is to be read is written first.
+    async fn prepare(&self) -> Result<(), Error> {
+        if let Cycle::Record { op: RecordOp::Get, value } = &self.cycle {
+            for number in 0..RECORDS {
+                self.client.record(self.key("record", number)).put(value.clone()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<(), Error> {
         let call = self.invoke("ping", None);
         let result = self.client.ping_with(vec![7; PAYLOAD_BYTES]).await;
-        self.returned(call, "ping", None, None, result.as_ref().err());
+        self.returned(call, "ping", None, Told::default(), result.as_ref().err());
         result.map(drop)
     }
 
-    async fn lock(&mut self) -> Result<(), Error> {
+    async fn lock(&self, with_session: bool) -> Result<(), Error> {
         // A new name each time, as of jobs and files: 32 bytes.
-        self.rounds += 1;
         let resource = format!("bench/slot-{:05}/job-{:011}", self.number, self.rounds);
         let call = self.invoke("acquire", Some(&resource));
         let mut wish = Acquire::new(resource.as_str(), format!("slot-{}", self.number)).ttl(TTL);
-        if self.with_session {
+        if with_session {
             wish = wish.with_session();
         }
         let lease = self.client.acquire(wish).await;
-        let token = lease.as_ref().ok().map(|lease| lease.token);
-        self.returned(call, "acquire", Some(&resource), token, lease.as_ref().err());
+        let told = Told::token(lease.as_ref().ok().map(|lease| lease.token));
+        self.returned(call, "acquire", Some(&resource), told, lease.as_ref().err());
         self.release(&lease?).await
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), Error> {
         let call = self.invoke("release", Some(lease.resource()));
         let result = self.client.release(Release::of(lease)).await;
-        let token = Some(lease.token);
-        self.returned(call, "release", Some(lease.resource()), token, result.as_ref().err());
+        let told = Told::token(Some(lease.token));
+        self.returned(call, "release", Some(lease.resource()), told, result.as_ref().err());
         result.map(drop)
     }
+
+    // === records ===
+
+    /// A key of this slot alone: 29 bytes.
+    fn key(&self, kind: &str, number: u64) -> String {
+        format!("bench/slot-{:05}/{kind}-{:05}", self.number, number % RECORDS)
+    }
+
+    async fn put(&self, value: &Bytes) -> Result<(), Error> {
+        let key = self.key("record", self.rounds);
+        let call = self.invoke("put", Some(&key));
+        let result = self.client.record(key.as_str()).put(value.clone()).await;
+        let told = Told::version(result.as_ref().ok().map(|written| written.version));
+        self.returned(call, "put", Some(&key), told, result.as_ref().err());
+        result.map(drop)
+    }
+
+    async fn get(&self) -> Result<(), Error> {
+        let key = self.key("record", self.rounds);
+        let call = self.invoke("get", Some(&key));
+        let result = self.client.record(key.as_str()).get().await;
+        let record = result.as_ref().ok().and_then(Option::as_ref);
+        let told = Told::version(record.map(|record| record.version));
+        self.returned(call, "get", Some(&key), told, result.as_ref().err());
+        result.map(drop)
+    }
+
+    async fn increment(&self) -> Result<(), Error> {
+        let key = self.key("counter", self.rounds);
+        let call = self.invoke("increment", Some(&key));
+        let result = self.client.record(key.as_str()).increment(1).await;
+        let told = Told::version(result.as_ref().ok().map(|added| added.version));
+        self.returned(call, "increment", Some(&key), told, result.as_ref().err());
+        result.map(drop)
+    }
+
+    async fn transact(&self, value: &Bytes) -> Result<(), Error> {
+        let call = self.invoke("transact", None);
+        let result = self
+            .client
+            .transact()
+            .put(self.key("record", self.rounds), value.clone())
+            .put(self.key("record", self.rounds + 1), value.clone())
+            .increment(self.key("counter", self.rounds), 1)
+            .increment(self.key("counter", self.rounds + 1), 1)
+            .await;
+        let told = Told::version(result.as_ref().ok().map(|done| done.commit_revision));
+        self.returned(call, "transact", None, told, result.as_ref().err());
+        result.map(drop)
+    }
+
+    // === history ===
 
     fn invoke(&self, op: &'static str, resource: Option<&str>) -> u64 {
         self.history.as_ref().map_or(0, |history| history.invoke(self.number, op, resource))
@@ -135,11 +216,11 @@ impl Slot {
         call: u64,
         op: &'static str,
         resource: Option<&str>,
-        token: Option<u64>,
+        told: Told,
         error: Option<&Error>,
     ) {
         if let Some(history) = &self.history {
-            history.returned(self.number, call, op, resource, token, error);
+            history.returned(self.number, call, op, resource, told, error);
         }
     }
 }

@@ -11,14 +11,17 @@ mod load;
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use serde_json::{Value, json};
-use singletrack::{Client, Transport};
+use singletrack::{Bytes, Client, Transport};
 use tokio::time::Instant;
 
-use self::{history::History, load::Load};
+use self::{
+    history::History,
+    load::{Cycle, Load},
+};
 use crate::{
-    args::{BenchArgs, BenchTransport, Workload},
+    args::{BenchArgs, BenchTransport, RecordOp, Workload},
     end,
-    exit::Failure,
+    exit::{Exit, Failure},
     output,
     own_server::{self, Keeps},
 };
@@ -46,6 +49,7 @@ pub(crate) fn run(args: &BenchArgs) -> ExitCode {
 }
 
 async fn measure(args: &BenchArgs) -> Result<(), Failure> {
+    let cycle = cycle(args)?;
     let keeps = Keeps::OnDisk(args.data_dir.clone());
     let (url, own) = own_server::given_or_own(args.server.as_ref(), &keeps).await?;
     let history = args.history.as_ref().map(start_history).transpose()?;
@@ -64,12 +68,8 @@ async fn measure(args: &BenchArgs) -> Result<(), Failure> {
         client.ping().await.map_err(Failure::read)?;
         clients.push(client);
     }
-    let load = Load {
-        workload: args.workload,
-        with_session: args.transport == BenchTransport::Session,
-        inflight: args.inflight,
-        history: history.as_ref().map(History::writer),
-    };
+    let load =
+        Load { cycle, inflight: args.inflight, history: history.as_ref().map(History::writer) };
     let pid = own.as_ref().and_then(own_server::OwnServer::pid);
     let outcome = run_load(&load, &clients, Duration::from_secs(args.seconds), pid).await?;
     drop(load);
@@ -84,6 +84,26 @@ async fn measure(args: &BenchArgs) -> Result<(), Failure> {
     }
     output::print(args.output, || to_json(args, &outcome), || to_table(args, &outcome))?;
     Ok(())
+}
+
+fn cycle(args: &BenchArgs) -> Result<Cycle, Failure> {
+    match (args.workload, args.op) {
+        (Workload::Ping, None) => Ok(Cycle::Ping),
+        (Workload::Lock, None) => {
+            Ok(Cycle::Lock { with_session: args.transport == BenchTransport::Session })
+        }
+        (Workload::Record, Some(op)) => {
+            let bytes = usize::try_from(args.value_size).unwrap_or_default();
+            Ok(Cycle::Record { op, value: Bytes::from(vec![7; bytes]) })
+        }
+        (Workload::Record, None) | (Workload::Ping | Workload::Lock, Some(_)) => {
+            Err(Failure::Said {
+                exit: Exit::Usage,
+                message: "expected --op with `record`, and with nothing else".to_owned(),
+                next_step: "say `bench record --op put`, or leave --op out".to_owned(),
+            })
+        }
+    }
 }
 
 fn start_history(path: impl AsRef<Path>) -> Result<History, Failure> {
@@ -146,6 +166,8 @@ impl Outcome {
 fn to_json(args: &BenchArgs, outcome: &Outcome) -> Value {
     json!({
         "workload": workload_name(args.workload),
+        "op": args.op.map(op_name),
+        "value_bytes": args.op.map(|_| args.value_size),
         "transport": transport_name(args.transport),
         "inflight": args.inflight,
         "connections": args.connections,
@@ -162,8 +184,9 @@ fn to_json(args: &BenchArgs, outcome: &Outcome) -> Value {
 
 fn to_table(args: &BenchArgs, outcome: &Outcome) -> String {
     let cpu = outcome.server_cpu_us_per_cycle();
+    let workload = workload_name(args.workload);
     let row = [
-        workload_name(args.workload).to_owned(),
+        args.op.map_or_else(|| workload.to_owned(), |op| format!("{workload} {}", op_name(op))),
         transport_name(args.transport).to_owned(),
         args.inflight.to_string(),
         args.connections.to_string(),
@@ -191,6 +214,16 @@ const fn workload_name(workload: Workload) -> &'static str {
     match workload {
         Workload::Ping => "ping",
         Workload::Lock => "lock",
+        Workload::Record => "record",
+    }
+}
+
+const fn op_name(op: RecordOp) -> &'static str {
+    match op {
+        RecordOp::Put => "put",
+        RecordOp::Get => "get",
+        RecordOp::Increment => "increment",
+        RecordOp::Transact => "transact",
     }
 }
 

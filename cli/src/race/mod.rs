@@ -1,6 +1,6 @@
 //! `singletrack race`: races made visible, and what cures them.
 //!
-//! A scenario is a file of this folder and a line in [`play`]. Every run counts what should have
+//! A scenario is a module of this folder and a line in [`play`]. Every run counts what should have
 //! come of it and what did.
 
 mod counter;
@@ -28,6 +28,8 @@ pub(super) struct Outcome {
     lost: u64,
     /// Effects that are there more than once.
     duplicated: u64,
+    /// Stale writes that the server refused, each of which was done anew.
+    refused: u64,
     took: Duration,
 }
 
@@ -43,13 +45,10 @@ pub(crate) fn run(args: &RaceArgs) -> ExitCode {
 
 async fn race(args: &RaceArgs) -> Result<(), Failure> {
     let (url, own) = own_server::given_or_own(args.server.as_ref(), &Keeps::InMemory).await?;
-    let cures = match args.cure {
-        Some(cure) => vec![cure],
-        None => Cure::value_variants().to_vec(),
-    };
+    let cures = if args.cures.is_empty() { Cure::value_variants() } else { &args.cures };
     let mut outcomes = Vec::new();
     for cure in cures {
-        outcomes.push(play(args, cure, &url).await?);
+        outcomes.push(play(args, *cure, &url).await?);
     }
     if let Some(own) = own {
         own.stop().await;
@@ -86,8 +85,10 @@ impl Outcome {
     /// It should have been cured and was not.
     fn is_broken(&self) -> bool {
         match self.cure {
-            Cure::None => false,
-            Cure::Lease => self.lost > 0 || self.duplicated > 0,
+            Cure::None | Cure::PausedLease => false,
+            Cure::Lease | Cure::Fence | Cure::Version | Cure::Increment => {
+                self.lost > 0 || self.duplicated > 0
+            }
         }
     }
 
@@ -99,6 +100,7 @@ impl Outcome {
             "actual": self.actual,
             "lost": self.lost,
             "duplicated": self.duplicated,
+            "refused": self.refused,
             "seconds": (self.took.as_secs_f64() * 1_000.0).round() / 1_000.0,
         })
     }
@@ -115,12 +117,13 @@ fn to_table(outcomes: &[Outcome]) -> String {
                 outcome.actual.to_string(),
                 outcome.lost.to_string(),
                 outcome.duplicated.to_string(),
+                outcome.refused.to_string(),
                 format!("{:.2}", outcome.took.as_secs_f64()),
             ]
         })
         .collect();
     output::table(
-        ["SCENARIO", "CURE", "EXPECTED", "ACTUAL", "LOST", "DUPLICATED", "SECONDS"],
+        ["SCENARIO", "CURE", "EXPECTED", "ACTUAL", "LOST", "DUPLICATED", "REFUSED", "SECONDS"],
         &rows,
     )
 }

@@ -49,7 +49,6 @@ pub(crate) type Sending<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Sen
 /// assert_eq!(Value::from(b"done").bytes(), Value::from("done").bytes());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Value {
     /// Bytes, at most 1 MiB.
     Data(Bytes),

@@ -1,33 +1,23 @@
-//! The lost update: agents read a counter, think, and write back what they read plus one.
-//!
-//! The counter is a file that nothing protects. Between reading and writing each agent thinks for
-//! a moment, as an agent does; that is all the help the race gets.
+//! The counter is a file: with and without a lease around each turn.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
-use singletrack::{Acquire, Client, Release, Transport};
-use tokio::{sync::Barrier, time::Instant};
+use singletrack::{Acquire, Client, Release};
+use tokio::sync::Barrier;
 
-use super::Outcome;
+use super::{Played, THOUGHT, WAIT, client, finished, new_name};
 use crate::{
-    args::{Cure, RaceArgs, Scenario},
+    args::{Cure, RaceArgs},
     exit::{self, Exit, Failure},
 };
-
-/// How long an agent thinks between reading and writing.
-const THOUGHT: Duration = Duration::from_millis(1);
-/// How long an agent waits for its turn; far longer than all others together need.
-const WAIT: Duration = Duration::from_secs(50);
 
 /// The shared file. It goes with this.
 struct Counter(PathBuf);
 
 /// Plays it once.
-pub(super) async fn play(args: &RaceArgs, cure: Cure, url: &str) -> Result<Outcome, Failure> {
+pub(super) async fn play(args: &RaceArgs, cure: Cure, url: &str) -> Result<Played, Failure> {
     let counter = Arc::new(Counter::new().map_err(|error| unusable(&error))?);
-    // A name of this run alone: another race on the same server is another race.
-    let resource = format!("race/counter/{}", counter.name());
-    let started = Instant::now();
+    let resource = new_name()?;
     let all_ready = Arc::new(Barrier::new(args.agents as usize));
     let mut agents = Vec::new();
     for number in 0..args.agents {
@@ -35,7 +25,7 @@ pub(super) async fn play(args: &RaceArgs, cure: Cure, url: &str) -> Result<Outco
             counter: Arc::clone(&counter),
             holder: format!("agent-{number}"),
             resource: resource.clone(),
-            client: client(cure, url)?,
+            client: if cure == Cure::None { None } else { Some(client(url)?) },
             times: args.times,
         };
         let all_ready = Arc::clone(&all_ready);
@@ -44,30 +34,9 @@ pub(super) async fn play(args: &RaceArgs, cure: Cure, url: &str) -> Result<Outco
             agent.run().await
         }));
     }
-    for agent in agents {
-        agent.await.expect("an agent neither panics nor is aborted")?;
-    }
-    let expected = u64::from(args.agents) * u64::from(args.times);
-    let actual = counter.read().map_err(|error| unusable(&error))?;
-    Ok(Outcome {
-        scenario: Scenario::Counter,
-        cure,
-        expected,
-        actual,
-        lost: expected.saturating_sub(actual),
-        duplicated: actual.saturating_sub(expected),
-        took: started.elapsed(),
-    })
-}
-
-fn client(cure: Cure, url: &str) -> Result<Option<Client>, Failure> {
-    match cure {
-        Cure::None => Ok(None),
-        Cure::Lease => {
-            let client = Client::builder(url).transport(Transport::Session).build();
-            client.map(Some).map_err(Failure::read)
-        }
-    }
+    let refused = finished(agents).await?;
+    let counter = counter.read().map_err(|error| unusable(&error))?;
+    Ok(Played { counter, refused })
 }
 
 fn unusable(error: &std::io::Error) -> Failure {
@@ -91,7 +60,8 @@ struct Agent {
 // === impl Agent ===
 
 impl Agent {
-    async fn run(self) -> Result<(), Failure> {
+    /// Nobody refuses it anything.
+    async fn run(self) -> Result<u64, Failure> {
         for _ in 0..self.times {
             let lease = match &self.client {
                 None => None,
@@ -105,10 +75,10 @@ impl Agent {
                 client.release(Release::of(&lease)).await.map_err(Failure::write)?;
             }
         }
-        match &self.client {
-            None => Ok(()),
-            Some(client) => client.close().await.map_err(Failure::write),
+        if let Some(client) = &self.client {
+            client.close().await.map_err(Failure::write)?;
         }
+        Ok(0)
     }
 
     async fn increment(&self) -> std::io::Result<()> {
@@ -128,10 +98,6 @@ impl Counter {
         let counter = Self(std::env::temp_dir().join(name));
         counter.write(0)?;
         Ok(counter)
-    }
-
-    fn name(&self) -> String {
-        self.0.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
     }
 
     /// A file of 8 bytes, read whole.
