@@ -8,7 +8,7 @@ use crate::{
     change::Effect,
     command::{Command, Condition, Operation, Request, Transact},
     decision::{Draft, check_fences},
-    fence::{Fence, Fences},
+    fence::{Fence, Fences, Proofs},
     lease, limits,
     overlay::{Overlay, View},
     record,
@@ -31,7 +31,7 @@ pub(crate) fn decide(
     for (index, condition) in transact.conditions.iter().enumerate() {
         check(view, condition).map_err(|refusal| of_condition(index, refusal))?;
     }
-    let fences: Vec<&Fence> = transact.conditions.iter().filter_map(Condition::fence).collect();
+    let proofs = Proofs::new(view, transact.conditions.iter().filter_map(Condition::fence));
     let mut overlay = Overlay::default();
     let mut replies = Vec::with_capacity(transact.operations.len());
     let mut effects = Vec::with_capacity(transact.operations.len());
@@ -39,7 +39,7 @@ pub(crate) fn decide(
         let done = draft.decision.changes.len();
         let refused = |refusal| replay::of_operation(index, as_before(view, refusal));
         check_fences(view, &operation.fences).map_err(refused)?;
-        let fences = Fences::new(view, fences.iter().copied().chain(&operation.fences));
+        let fences = Fences::within(view, &operation.fences, &proofs);
         let over = view.under(&overlay);
         let (reply, effect) =
             decide_one(over, request, operation, &fences, draft).map_err(refused)?;
@@ -130,8 +130,7 @@ fn as_before(view: View<'_>, mut refusal: Refusal) -> Refusal {
         && required.current.as_ref().is_some_and(|(token, _)| token.revision() > last)
     {
         let newest = view.newest_holder(&required.resource);
-        required.current =
-            newest.map(|known| (known.granted.token, known.granted.holder.clone()));
+        required.current = newest.map(|known| (known.granted.token, known.granted.holder.clone()));
     } else if let Refusal::Held(held) = &mut refusal {
         held.holders.retain(|holder| holder.token.revision() <= last);
     }
