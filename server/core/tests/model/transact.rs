@@ -190,14 +190,9 @@ impl Model {
 
     /// The replies of a transaction once more.
     pub(super) fn transacted_again(&self, effects: &[Effect]) -> Told {
-        let mut told = Vec::new();
-        for (index, effect) in effects.iter().enumerate() {
-            match self.told_again(effect) {
-                lost @ Told::Lost(_) => return Told::Operation(index, Box::new(lost)),
-                one => told.push(one),
-            }
-        }
-        Told::Transacted { each: told, replayed: true }
+        // What was granted and has ended since is told as lost; the rest stands.
+        let each = effects.iter().map(|effect| self.told_again(effect)).collect();
+        Told::Transacted { each, replayed: true }
     }
 }
 
