@@ -229,7 +229,7 @@ n    3                 0      -           -              -              4
 async fn a_counter_is_added_to_and_a_record_deleted() {
     let fake = Fake::start().await;
     let added = v1::IncrementRecordResponse { value: -3, version: 9, ..Default::default() };
-    fake.say(Reply::IncrementRecord(added.clone())).say(Reply::IncrementRecord(added));
+    fake.say(Reply::IncrementRecord(added)).say(Reply::IncrementRecord(added));
     let args = "incr n -4 --min -5 --max 5 --ttl 5s --fence r=1 --request-id mine";
     let args: Vec<_> = args.split_whitespace().collect();
     let counted = client(&fake.url(), &args).await.ended_with(0);
