@@ -15,6 +15,7 @@ use crate::{
     refusal::Refusal,
     replay,
     reply::{Reply, Transacted},
+    types::Token,
 };
 
 /// Decides a transaction.
@@ -132,7 +133,9 @@ fn as_before(view: View<'_>, mut refusal: Refusal) -> Refusal {
         let newest = view.newest_holder(&required.resource);
         required.current = newest.map(|known| (known.granted.token, known.granted.holder.clone()));
     } else if let Refusal::Held(held) = &mut refusal {
-        held.holders.retain(|holder| holder.token.revision() <= last);
+        for holder in held.holders.iter_mut().filter(|it| it.token.revision() > last) {
+            holder.token = Token(0);
+        }
     }
     refusal
 }

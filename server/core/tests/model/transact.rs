@@ -7,7 +7,11 @@ use singletrack_core::{
     types::Target,
 };
 
-use super::{Effect, Kind, Met, Model, Told, Waiter, ask, record::Done};
+use super::{
+    Effect, Kind, Met, Model, Told, Waiter, ask,
+    record::Done,
+    told::{Lacking, Number, OneOf},
+};
 
 impl Model {
     /// A write of a record, or of a protection, by itself.
@@ -94,7 +98,8 @@ impl Model {
                     if index > 0 {
                         self.met.push(Met::LaterOperationRefused);
                     }
-                    return Told::Operation(index, Box::new(within(refused)));
+                    let refused = self.as_before(namespace, within(refused));
+                    return Told::Operation(index, Box::new(refused));
                 }
             }
         }
@@ -186,6 +191,29 @@ impl Model {
                 _ => {}
             }
         }
+    }
+
+    /// A refusal tells no number that the refused transaction would have given.
+    fn as_before(&self, namespace: &str, refused: Told) -> Told {
+        match refused {
+            Told::VersionMismatch(it) if it.version.0 == Number::UNKNOWN.0 => {
+                self.not_as_expected(namespace, &it.key)
+            }
+            Told::FenceRequired(OneOf(lacking)) => Told::FenceRequired(OneOf(
+                lacking.into_iter().map(|it| self.lacks(namespace, it)).collect(),
+            )),
+            other => other,
+        }
+    }
+
+    fn lacks(&self, namespace: &str, (prefix, resource, current): Lacking) -> Lacking {
+        let is_unknown = current.as_ref().is_some_and(|(token, _)| token.0 == Number::UNKNOWN.0);
+        if !is_unknown {
+            return (prefix, resource, current);
+        }
+        let newest = self.holders(namespace, &resource).last().copied();
+        let current = newest.map(|it| (Number(it.token.0), it.holder.clone()));
+        (prefix, resource, current)
     }
 
     /// The replies of a transaction once more.
