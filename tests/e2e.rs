@@ -38,6 +38,8 @@ mod linear_etcd;
 mod linear_records;
 #[path = "e2e/menu.rs"]
 mod menu;
+#[path = "e2e/records.rs"]
+mod records;
 #[path = "e2e/refusals.rs"]
 mod refusals;
 #[path = "e2e/replies.rs"]

@@ -1,5 +1,6 @@
-//! Lock cycles against etcd: Lock and Unlock of its lock service. Each slot has a lease of its
-//! own, granted once, and a name of its own. etcd's log is synced to disk by default.
+//! Cycles against etcd, whose log is synced to disk by default. Locks: Lock and Unlock of its lock
+//! service; each slot has a lease of its own, granted once, and a name of its own. Records: a Put, or
+//! a Txn of four, each slot on keys of its own.
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use crate::{
     measure::{LOCK_SECONDS, Load, Measured, Meter, Span},
     peer::{self, Peer},
 };
+use etcdserverpb::{PutRequest, RequestOp, TxnRequest, kv_client::KvClient, request_op::Request};
 use v3lockpb::{LockRequest, UnlockRequest, lock_client::LockClient};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -24,7 +26,23 @@ mod etcdserverpb {
     tonic::include_proto!("etcdserverpb");
 }
 
-pub(crate) async fn run(load: &Load) -> Result<Measured, Error> {
+/// What a cycle is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cycle {
+    /// Lock and Unlock.
+    Lock,
+    /// One Put.
+    Put,
+    /// One Txn of four Puts.
+    Txn,
+}
+
+/// Bytes of a value, as `singletrack bench record` writes.
+const VALUE_BYTES: usize = 100;
+/// Keys of a slot, written in turn, as `singletrack bench record` does.
+const KEYS: u64 = 4;
+
+pub(crate) async fn run(cycle: Cycle, load: &Load) -> Result<Measured, Error> {
     let (client, peers) = (peer::free_port()?, peer::free_port()?);
     let (client, peers) =
         (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peers}"));
@@ -46,9 +64,19 @@ pub(crate) async fn run(load: &Load) -> Result<Measured, Error> {
     for connection in 0..load.connections {
         let channel = connect(&client).await?;
         for number in load.slots(connection) {
-            let lease = grant(channel.clone()).await?;
-            let name = format!("bench/lock/{number:020}").into_bytes();
-            slots.push(Slot { client: LockClient::new(channel.clone()), name, lease });
+            slots.push(match cycle {
+                Cycle::Lock => Slot::Lock(Locking {
+                    client: LockClient::new(channel.clone()),
+                    name: format!("bench/lock/{number:020}").into_bytes(),
+                    lease: grant(channel.clone()).await?,
+                }),
+                Cycle::Put | Cycle::Txn => Slot::Write(Writing {
+                    client: KvClient::new(channel.clone()),
+                    number: u64::try_from(number)?,
+                    is_txn: cycle == Cycle::Txn,
+                    rounds: 0,
+                }),
+            });
         }
     }
     let span = Span::start(load);
@@ -92,22 +120,64 @@ async fn grant(channel: Channel) -> Result<i64, Error> {
     Ok(client.lease_grant(request).await?.into_inner().id)
 }
 
-struct Slot {
+enum Slot {
+    Lock(Locking),
+    Write(Writing),
+}
+
+struct Locking {
     client: LockClient<Channel>,
     name: Vec<u8>,
     lease: i64,
+}
+
+struct Writing {
+    client: KvClient<Channel>,
+    number: u64,
+    is_txn: bool,
+    rounds: u64,
 }
 
 impl Slot {
     async fn run(mut self, mut meter: Meter) -> Result<Meter, Error> {
         loop {
             let began = tokio::time::Instant::now();
-            let request = LockRequest { name: self.name.clone(), lease: self.lease };
-            let key = self.client.lock(request).await?.into_inner().key;
-            self.client.unlock(UnlockRequest { key }).await?;
+            match &mut self {
+                Self::Lock(slot) => slot.cycle().await?,
+                Self::Write(slot) => slot.cycle().await?,
+            }
             if !meter.count(began, tokio::time::Instant::now()) {
                 return Ok(meter);
             }
         }
+    }
+}
+
+impl Locking {
+    async fn cycle(&mut self) -> Result<(), Error> {
+        let request = LockRequest { name: self.name.clone(), lease: self.lease };
+        let key = self.client.lock(request).await?.into_inner().key;
+        self.client.unlock(UnlockRequest { key }).await?;
+        Ok(())
+    }
+}
+
+impl Writing {
+    fn put(&self, key: u64) -> PutRequest {
+        let key = format!("bench/slot-{:05}/record-{:05}", self.number, key % KEYS);
+        PutRequest { key: key.into_bytes(), value: vec![7; VALUE_BYTES] }
+    }
+
+    async fn cycle(&mut self) -> Result<(), Error> {
+        self.rounds += 1;
+        if !self.is_txn {
+            self.client.put(self.put(self.rounds)).await?;
+            return Ok(());
+        }
+        let success = (0..4)
+            .map(|at| RequestOp { request: Some(Request::RequestPut(self.put(self.rounds + at))) })
+            .collect();
+        let done = self.client.txn(TxnRequest { success }).await?.into_inner();
+        if done.succeeded { Ok(()) } else { Err("a Txn without comparisons failed".into()) }
     }
 }

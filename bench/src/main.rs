@@ -1,4 +1,4 @@
-//! Compares lock cycles of Singletrack, Redis and etcd, side by side on one machine; or, with
+//! Compares lock cycles, writes and transactions of Singletrack, Redis and etcd, side by side on one machine; or, with
 //! `crowds`, shows what many waiters and many endings do to others.
 //!
 //! Owns the order of the rounds. Every server is started here, with a fresh folder, once for each
@@ -77,6 +77,22 @@ enum Contender {
     SessionLock,
     /// Lock cycles by unary calls
     UnaryLock,
+    /// Put of its key-value service
+    EtcdPut,
+    /// Txn of four Puts
+    EtcdTxn,
+    /// Reads of records on the session stream
+    SessionGet,
+    /// Writes of records on the session stream
+    SessionPut,
+    /// Transactions of four operations on the session stream
+    SessionTransact,
+    /// Reads of records by unary calls
+    UnaryGet,
+    /// Writes of records by unary calls
+    UnaryPut,
+    /// Transactions of four operations by unary calls
+    UnaryTransact,
     /// The ceiling of the session stream
     SessionPing,
     /// The ceiling of unary calls
@@ -86,13 +102,21 @@ enum Contender {
 // === impl Contender ===
 
 impl Contender {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 15] = [
         Self::RedisBatching,
         Self::Redis,
         Self::SessionLock,
         Self::Etcd,
         Self::UnaryLock,
+        Self::SessionPut,
+        Self::EtcdPut,
+        Self::UnaryPut,
+        Self::SessionTransact,
+        Self::EtcdTxn,
+        Self::UnaryTransact,
+        Self::SessionGet,
         Self::SessionPing,
+        Self::UnaryGet,
         Self::UnaryPing,
     ];
 
@@ -103,21 +127,38 @@ impl Contender {
             Self::Etcd => "etcd, lock",
             Self::SessionLock => "Singletrack session, lock",
             Self::UnaryLock => "Singletrack unary, lock",
+            Self::EtcdPut => "etcd, put",
+            Self::EtcdTxn => "etcd, txn of 4",
+            Self::SessionGet => "Singletrack session, record get",
+            Self::SessionPut => "Singletrack session, record put",
+            Self::SessionTransact => "Singletrack session, transact of 4",
+            Self::UnaryGet => "Singletrack unary, record get",
+            Self::UnaryPut => "Singletrack unary, record put",
+            Self::UnaryTransact => "Singletrack unary, transact of 4",
             Self::SessionPing => "Singletrack session, ping",
             Self::UnaryPing => "Singletrack unary, ping",
         }
     }
 
     async fn run(self, ours: &Singletrack, load: &Load) -> Result<Measured, Error> {
-        match self {
-            Self::Redis => redis::run(load, redis::With::Library).await,
-            Self::RedisBatching => redis::run(load, redis::With::Batching).await,
-            Self::Etcd => etcd::run(load).await,
-            Self::SessionLock => ours.run(Workload::Lock, Transport::Session, load).await,
-            Self::UnaryLock => ours.run(Workload::Lock, Transport::Unary, load).await,
-            Self::SessionPing => ours.run(Workload::Ping, Transport::Session, load).await,
-            Self::UnaryPing => ours.run(Workload::Ping, Transport::Unary, load).await,
-        }
+        let (workload, transport) = match self {
+            Self::Redis => return redis::run(load, redis::With::Library).await,
+            Self::RedisBatching => return redis::run(load, redis::With::Batching).await,
+            Self::Etcd => return etcd::run(etcd::Cycle::Lock, load).await,
+            Self::EtcdPut => return etcd::run(etcd::Cycle::Put, load).await,
+            Self::EtcdTxn => return etcd::run(etcd::Cycle::Txn, load).await,
+            Self::SessionLock => (Workload::Lock, Transport::Session),
+            Self::SessionGet => (Workload::Get, Transport::Session),
+            Self::SessionPut => (Workload::Put, Transport::Session),
+            Self::SessionTransact => (Workload::Transact, Transport::Session),
+            Self::SessionPing => (Workload::Ping, Transport::Session),
+            Self::UnaryLock => (Workload::Lock, Transport::Unary),
+            Self::UnaryGet => (Workload::Get, Transport::Unary),
+            Self::UnaryPut => (Workload::Put, Transport::Unary),
+            Self::UnaryTransact => (Workload::Transact, Transport::Unary),
+            Self::UnaryPing => (Workload::Ping, Transport::Unary),
+        };
+        ours.run(workload, transport, load).await
     }
 }
 

@@ -22,6 +22,9 @@ pub(crate) struct Singletrack {
 pub(crate) enum Workload {
     Ping,
     Lock,
+    Get,
+    Put,
+    Transact,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,9 +69,12 @@ impl Singletrack {
         transport: Transport,
         load: &Load,
     ) -> Result<Measured, Error> {
-        let workload = match workload {
-            Workload::Ping => "ping",
-            Workload::Lock => "lock",
+        let workload: &[&str] = match workload {
+            Workload::Ping => &["ping"],
+            Workload::Lock => &["lock"],
+            Workload::Get => &["record", "--op", "get", "--value-size", "100"],
+            Workload::Put => &["record", "--op", "put", "--value-size", "100"],
+            Workload::Transact => &["record", "--op", "transact", "--value-size", "100"],
         };
         let transport = match transport {
             Transport::Unary => "unary",
@@ -76,7 +82,9 @@ impl Singletrack {
         };
         let output = self
             .command()
-            .args(["bench", workload, "--transport", transport, "-o", "json"])
+            .arg("bench")
+            .args(workload)
+            .args(["--transport", transport, "-o", "json"])
             .args(["--inflight", &load.inflight.to_string()])
             .args(["--connections", &load.connections.to_string()])
             .args(["--seconds", &load.duration.as_secs().to_string()])

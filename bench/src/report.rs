@@ -23,8 +23,8 @@ pub(crate) fn print(page: &str) {
 pub(crate) fn page(machine: &Facts, load: &Load, results: &Results) -> String {
     let rounds = results.first().map_or(0, |(_, measured)| measured.len());
     let mut page = format!(
-        "# Lock cycles, side by side\n\n\
-         Written by `bench/compare`. A cycle is: take a lock, give it back. {} cycles under way \
+        "# Locks and records, side by side\n\n\
+         Written by `bench/compare`. A cycle is: take a lock, give it back; or one call on records. {} cycles under way \
          over {} connections, each with a name of its own; {rounds} rounds of {} s after 1 s of \
          warm-up, the contenders in turn; medians of the rounds. Every server is fresh, on \
          loopback, with its data on the same disk; an answered effect is on the disk: \
@@ -32,7 +32,9 @@ pub(crate) fn page(machine: &Facts, load: &Load, results: &Results) -> String {
          compare-and-delete script, once by the `redis` crate with one task a cycle, as ours is, \
          and once by a client made for this benchmark with one task a connection, which batches \
          what is ready and costs next to nothing; etcd as it is by default, Lock and Unlock of its lock \
-         service, one lease for each name, kept; Singletrack as it is by default, request ids on. \
+         service, one lease for each name, kept, and Put, and Txn of four Puts; Singletrack as it is by default, \
+         request ids on. Values have 100 bytes, each cycle has four keys of its own; our transaction is two \
+         puts and two increments. \
          A ping is one empty call. The clients run on the same cores as the servers.\n\n",
         load.inflight,
         load.connections,
@@ -87,7 +89,10 @@ fn ratios(results: &Results) -> Vec<(&'static str, &'static str, Option<f64>)> {
         Some(median(measured.iter().map(|one| one.cycles_per_s).collect()))
     };
     let ratio = |one, other| Some(of(one)? / of(other)?);
-    use Contender::{Etcd, Redis, RedisBatching, SessionLock, SessionPing, UnaryLock, UnaryPing};
+    use Contender::{
+        Etcd, EtcdPut, EtcdTxn, Redis, RedisBatching, SessionGet, SessionLock, SessionPing,
+        SessionPut, SessionTransact, UnaryGet, UnaryLock, UnaryPing, UnaryPut, UnaryTransact,
+    };
     vec![
         ("session lock / Redis lock, batching client", "≥ 1", ratio(SessionLock, RedisBatching)),
         ("session lock / Redis lock, `redis` crate", "≥ 1", ratio(SessionLock, Redis)),
@@ -98,6 +103,12 @@ fn ratios(results: &Results) -> Vec<(&'static str, &'static str, Option<f64>)> {
             "≥ 0.5",
             ratio(UnaryLock, UnaryPing).map(|ratio| ratio * 2.0),
         ),
+        ("session put / etcd put", "none", ratio(SessionPut, EtcdPut)),
+        ("unary put / etcd put", "none", ratio(UnaryPut, EtcdPut)),
+        ("session transact of 4 / etcd txn of 4", "none", ratio(SessionTransact, EtcdTxn)),
+        ("unary transact of 4 / etcd txn of 4", "none", ratio(UnaryTransact, EtcdTxn)),
+        ("session get / session ping", "≥ 0.8", ratio(SessionGet, SessionPing)),
+        ("unary get / unary ping", "≥ 0.6", ratio(UnaryGet, UnaryPing)),
         (
             "operations of session lock (two a cycle) / session ping",
             "none",

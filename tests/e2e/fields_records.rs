@@ -330,7 +330,24 @@ fn operations() -> Vec<Case> {
                 ..put("a", "x")
             })],
         ),
+        bad("operations", TooLarge, (0..17).map(|_| fenced(16)).collect()),
+        bad("operations", TooLarge, (0..5).map(|at| of_targets(at, 128)).collect()),
+        bad("operations", TooLarge, (0..9).map(of_actor).collect()),
         case(numbered, ALL, Malformed, "operations[0].seq", |_| {}),
         case(bare, ALL, Malformed, "operations[1].operation", |_| {}),
     ]
+}
+
+fn fenced(fences: usize) -> Op {
+    Op::PutRecord(v1::PutRecordRequest { fences: vec![fence("a", 7); fences], ..put("a", "x") })
+}
+
+fn of_targets(at: usize, count: usize) -> Op {
+    let targets = (0..count).map(|i| crate::rig::target(&format!("{at}/{i}"))).collect();
+    Op::AcquireLease(v1::AcquireLeaseRequest { targets, ..crate::rig::acquire("a", "first") })
+}
+
+fn of_actor(at: usize) -> Op {
+    let wish = crate::rig::acquire(&at.to_string(), "first");
+    Op::AcquireLease(v1::AcquireLeaseRequest { actor: "a".into(), ..wish })
 }

@@ -23,11 +23,21 @@ const KEYS: [&str; 11] = [
 
 #[tokio::test]
 async fn every_workload_on_every_transport_prints_every_key() {
-    for workload in ["ping", "lock"] {
+    let record = |op| vec!["record", "--op", op, "--value-size", "300"];
+    for workload in [
+        vec!["ping"],
+        vec!["lock"],
+        record("put"),
+        record("get"),
+        record("increment"),
+        record("transact"),
+    ] {
         for transport in ["unary", "session"] {
             let folder = TempDir::new().unwrap();
-            let args = ["bench", workload, "--transport", transport, "--inflight", "16"];
+            let args = ["--transport", transport, "--inflight", "16"];
             let ended = run(singletrack()
+                .arg("bench")
+                .args(&workload)
                 .args(args)
                 .args(["--connections", "2", "--seconds", "1", "-o", "json", "--data-dir"])
                 .arg(folder.path()))
@@ -39,13 +49,24 @@ async fn every_workload_on_every_transport_prints_every_key() {
             }
             assert_eq!(
                 (&one["workload"], &one["transport"]),
-                (&workload.into(), &transport.into())
+                (&workload[0].into(), &transport.into())
             );
+            let (op, bytes) = match workload.get(2) {
+                Some(&op) => (op.into(), 300.into()),
+                None => (Value::Null, Value::Null),
+            };
+            assert_eq!((&one["op"], &one["value_bytes"]), (&op, &bytes));
             assert!(one["cycles"].as_u64().unwrap() > 0, "{one}");
             let left = std::fs::read_dir(folder.path()).unwrap().count();
             assert_eq!(left, 0, "its data folder is gone with it");
         }
     }
+}
+
+#[tokio::test]
+async fn an_op_belongs_to_records_alone() {
+    let ended = run(singletrack().args(["bench", "lock", "--op", "put"])).await;
+    assert_eq!(ended.code, 64, "{ended:?}");
 }
 
 #[tokio::test]
@@ -80,4 +101,26 @@ async fn in_a_history_each_call_that_began_has_ended_once() {
     }
     assert!(open.is_empty(), "{open:?}");
     assert!(!tokens.is_empty());
+}
+
+#[tokio::test]
+async fn a_history_of_records_says_which_version_was_written() {
+    let folder = TempDir::new().unwrap();
+    let history = folder.path().join("history.jsonl");
+    let ended = run(singletrack()
+        .args(["bench", "record", "--op", "put", "--inflight", "4", "--seconds", "1", "--history"])
+        .arg(&history))
+    .await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let mut versions = std::collections::BTreeSet::new();
+    for line in std::fs::read_to_string(&history).unwrap().lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        if line["event"] == "return" {
+            assert_eq!((&line["op"], &line["result"]), (&"put".into(), &"OK".into()), "{line}");
+            assert!(line["resource"].as_str().is_some_and(|key| key.starts_with("bench/slot-")));
+            let version: u64 = line["version"].as_str().unwrap().parse().unwrap();
+            assert!(versions.insert(version), "no version is given twice");
+        }
+    }
+    assert!(!versions.is_empty());
 }

@@ -160,6 +160,8 @@ async fn a_refusal_tells_a_program_the_same() {
         "from_server": true,
         "retry_after_ms": null,
         "request_id": "mine",
+        "condition_index": null,
+        "operation_index": null,
         "exit_code": 1,
         "detail": { "held": {
             "resource": "r",

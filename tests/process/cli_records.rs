@@ -208,12 +208,12 @@ async fn several_records_are_a_table_or_a_list_and_one_that_is_absent_is_told() 
     let keys = ["get", "k", "none", "big", "n"];
     let table = client(&fake.url(), &keys).await.ended_with(1);
     let expected = "\
-KEY  VERSION           BYTES  TYPE        WRITTEN BY        LASTS          VALUE
+KEY  VERSION           BYTES  TYPE        WRITTEN BY     LASTS          VALUE
 k    9007199254740991  5      text/plain  ada\\u{1b}[31m  12.3s          a\\nb
 big  9007199254740991  5      text/plain  ada\\u{1b}[31m  with token 17  (left out for its size)
-n    3                 0      -           -                 -              4
+n    3                 0      -           -              -              4
 ";
-    assert_eq!(table.stdout.replace("ada\\u{1b}[31m     ", "ada\\u{1b}[31m  "), expected);
+    assert_eq!(table.stdout, expected);
     assert!(table.stderr.contains("found none of none"), "{}", table.stderr);
     let Operation::BatchGetRecords(asked) = asked(&fake) else { panic!("expected a batch") };
     assert_eq!(asked.keys, ["k", "none", "big", "n"]);
@@ -229,7 +229,7 @@ n    3                 0      -           -                 -              4
 async fn a_counter_is_added_to_and_a_record_deleted() {
     let fake = Fake::start().await;
     let added = v1::IncrementRecordResponse { value: -3, version: 9, ..Default::default() };
-    fake.say(Reply::IncrementRecord(added.clone())).say(Reply::IncrementRecord(added));
+    fake.say(Reply::IncrementRecord(added)).say(Reply::IncrementRecord(added));
     let args = "incr n -4 --min -5 --max 5 --ttl 5s --fence r=1 --request-id mine";
     let args: Vec<_> = args.split_whitespace().collect();
     let counted = client(&fake.url(), &args).await.ended_with(0);

@@ -45,3 +45,4 @@ mod menu;
 mod pauses;
 mod race;
 mod readme;
+mod records;

@@ -103,6 +103,7 @@ fn reply_words(reply: &TransactReply) -> String {
         }
         TransactReply::Protected(_) => "protected".to_owned(),
         TransactReply::Unprotected(_) => "not protected any more".to_owned(),
+        TransactReply::Lost { reason, .. } => format!("done before, and gone: {}", clean(reason)),
         // The client crate may learn operations that this command can't have asked for.
         _ => "done".to_owned(),
     }
@@ -145,6 +146,7 @@ fn reply_json(reply: &TransactReply) -> Json {
             "deleted_version": it.version.map(number),
         }),
         TransactReply::Protected(it) => json!({ "revision": number(it.revision) }),
+        TransactReply::Lost { reason, .. } => json!({ "gone": reason }),
         TransactReply::Released | TransactReply::Unprotected(_) | _ => json!({}),
     }
 }

@@ -84,6 +84,14 @@ pub enum TransactReply {
     Protected(Protected),
     /// A protection was taken back.
     Unprotected(Unprotected),
+    /// In a replay: a lease that was taken, and has ended since. The transaction happened all the
+    /// same.
+    Lost {
+        /// `LEASE_LOST`, or `NOT_FOUND` when its end is forgotten.
+        reason: String,
+        /// The same in words.
+        message: String,
+    },
 }
 
 // === impl Client ===
@@ -94,12 +102,12 @@ impl Client {
     /// ```no_run
     /// # async fn example(client: singletrack::Client) -> Result<(), singletrack::Error> {
     /// let lease = client.lease("orders/7").acquire().await?;
-    /// let order = client.record("orders/7/state").get().await?;
+    /// let Some(order) = client.record("orders/7/state").get().await? else { return Ok(()) };
     /// let done = client
     ///     .transact()
     ///     .holding(&lease)
     ///     .when("orders/7/state")
-    ///     .has_version(order.map_or(0, |it| it.version))
+    ///     .has_version(order.version)
     ///     .put("orders/7/state", "packed")
     ///     .increment("orders/packed", 1)
     ///     .release(&lease)
@@ -114,8 +122,7 @@ impl Client {
     /// When it is awaited: whatever a condition or an operation is refused with, and then
     /// [`Error::condition_index`] or [`Error::operation_index`] says which; `ALREADY_DONE` for an
     /// operation that would have no effect; `TOO_LARGE`, `REQUEST_ID_REUSED`,
-    /// `REQUEST_ID_FORGOTTEN`, `QUOTA`, `LEASE_LOST` (a replay of a grant that has ended), and what
-    /// every call may meet.
+    /// `REQUEST_ID_FORGOTTEN`, `QUOTA`, and what every call may meet.
     pub fn transact(&self) -> Transact {
         Transact {
             client: self.clone(),
@@ -416,8 +423,11 @@ impl TransactReply {
             | Reply::BatchGetRecords(_)
             | Reply::ListRecords(_)
             | Reply::ListProtections(_)
-            | Reply::Transact(_)
-            | Reply::Refusal(_) => return Err(mismatch()),
+            | Reply::Transact(_) => return Err(mismatch()),
+            Reply::Refusal(refusal) => {
+                let error = Error::from_refusal(*refusal);
+                Self::Lost { reason: error.reason_name().to_owned(), message: error.to_string() }
+            }
         })
     }
 }

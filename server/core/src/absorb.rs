@@ -15,7 +15,7 @@ use crate::{
     },
     command::{AcquireLease, Terms},
     deadline::Due,
-    fence::{Fence, FenceTarget},
+    fence::Fence,
     limits,
     memory::Past,
     motion::QueuedWaiter,
@@ -490,12 +490,7 @@ fn waiting_weight(targets: &Targets) -> u64 {
 
 /// What the fences of a waiter count beside that.
 fn fence_weight(fences: &[Fence]) -> u64 {
-    const FIXED: usize = 48;
-    let one = |fence: &Fence| {
-        let FenceTarget::Resource(resource) = &fence.target;
-        (FIXED + resource.as_str().len()) as u64
-    };
-    fences.iter().map(one).sum()
+    fences.iter().map(|fence| fence.bytes() as u64).sum()
 }
 
 impl QueuedWaiter {

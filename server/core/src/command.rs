@@ -421,21 +421,51 @@ pub enum LeaseKey {
 // === impl Command ===
 
 impl Command {
-    /// Bytes of the values that it carries.
+    /// About the bytes that it keeps in memory beyond what any command does: values, and all that a
+    /// transaction has.
     #[must_use]
-    pub fn value_bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         if let Self::PutRecord(put) = self {
             return put.value.len();
         }
-        if let Self::Transact(transact) = self {
-            return transact.operations.iter().map(|it| it.command.value_bytes()).sum();
-        }
-        0
+        let Self::Transact(transact) = self else { return 0 };
+        let conditions = transact.conditions.iter().map(Condition::bytes);
+        let operations = transact.operations.iter().map(Operation::bytes);
+        conditions.chain(operations).sum()
     }
 
     /// It asks for values, some of which may be in the store.
     #[must_use]
     pub const fn reads_values(&self) -> bool {
         matches!(self, Self::GetRecord(_) | Self::BatchGetRecords { .. } | Self::ListRecords(_))
+    }
+}
+
+// === impl Operation ===
+
+impl Operation {
+    fn bytes(&self) -> usize {
+        const FIXED: usize = 1_024;
+        /// A name in an allocation of its own.
+        const NAME: usize = 64;
+        let fences: usize = self.fences.iter().map(Fence::bytes).sum();
+        let targets = if let Command::AcquireLease(acquire) = &self.command {
+            acquire.targets.claims().map(|claim| NAME + claim.resource.as_str().len()).sum()
+        } else {
+            0
+        };
+        FIXED + fences + targets + self.command.bytes()
+    }
+}
+
+// === impl Condition ===
+
+impl Condition {
+    fn bytes(&self) -> usize {
+        const FIXED: usize = 64;
+        match self {
+            Self::Fence(fence) => fence.bytes(),
+            Self::Record { key, .. } => FIXED + key.as_str().len(),
+        }
     }
 }

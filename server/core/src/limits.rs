@@ -58,6 +58,12 @@ pub const WAITERS_PAGE_DEFAULT: usize = 50;
 pub const OPERATIONS_MAX: usize = 256;
 /// Conditions of one transaction.
 pub const CONDITIONS_MAX: usize = 256;
+/// Fences of one transaction, those of its conditions and of its operations.
+pub const TRANSACT_FENCES_MAX: usize = 256;
+/// Targets of all leases that one transaction asks for.
+pub const TRANSACT_TARGETS_MAX: usize = 512;
+/// Operations of one transaction that name an actor: each is a search for a deadlock.
+pub const TRANSACT_ACTORS_MAX: usize = 8;
 /// Bytes of the changes of one transaction.
 pub const TRANSACTION_BYTES_MAX: usize = 1_310_720;
 /// Holders told in a refusal.

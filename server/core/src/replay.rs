@@ -65,11 +65,11 @@ pub(crate) fn again(view: View<'_>, effect: &Effect) -> Result<Reply, Refusal> {
         }
         Effect::PrefixUnprotected => Ok(Reply::PrefixUnprotected { existed: true, replayed }),
         Effect::Transacted { commit, effects } => {
-            let operation = |(index, effect)| {
-                again(view, effect).map_err(|refusal| of_operation(index, refusal))
+            // All of it happened, whatever has become of its grants since.
+            let operation = |effect| {
+                again(view, effect).unwrap_or_else(|refusal| Reply::Lost(Box::new(refusal)))
             };
-            let replies: Vec<_> =
-                effects.iter().enumerate().map(operation).collect::<Result<_, _>>()?;
+            let replies: Vec<_> = effects.iter().map(operation).collect();
             let (replies, commit) = (replies.into(), *commit);
             Ok(Reply::Transacted(Box::new(Transacted { replies, commit, replayed })))
         }

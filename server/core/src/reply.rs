@@ -145,6 +145,8 @@ pub enum Reply {
         /// True: there are more behind the last.
         more: bool,
     },
+    /// Of an operation of a transaction that is told again: the grant that it got has ended since.
+    Lost(Box<Refusal>),
     /// To a transaction.
     Transacted(Box<Transacted>),
 }

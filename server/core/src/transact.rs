@@ -8,13 +8,14 @@ use crate::{
     change::Effect,
     command::{Command, Condition, Operation, Request, Transact},
     decision::{Draft, check_fences},
-    fence::{Fence, Fences},
+    fence::{Fence, Fences, Proofs},
     lease, limits,
     overlay::{Overlay, View},
     record,
     refusal::Refusal,
     replay,
     reply::{Reply, Transacted},
+    types::Token,
 };
 
 /// Decides a transaction.
@@ -31,18 +32,18 @@ pub(crate) fn decide(
     for (index, condition) in transact.conditions.iter().enumerate() {
         check(view, condition).map_err(|refusal| of_condition(index, refusal))?;
     }
-    let fences: Vec<&Fence> = transact.conditions.iter().filter_map(Condition::fence).collect();
+    let proofs = Proofs::new(view, transact.conditions.iter().filter_map(Condition::fence));
     let mut overlay = Overlay::default();
     let mut replies = Vec::with_capacity(transact.operations.len());
     let mut effects = Vec::with_capacity(transact.operations.len());
     for (index, operation) in transact.operations.iter().enumerate() {
         let done = draft.decision.changes.len();
-        check_fences(view, &operation.fences)
-            .map_err(|refusal| replay::of_operation(index, refusal))?;
-        let fences = Fences::new(view, fences.iter().copied().chain(&operation.fences));
+        let refused = |refusal| replay::of_operation(index, as_before(view, refusal));
+        check_fences(view, &operation.fences).map_err(refused)?;
+        let fences = Fences::within(view, &operation.fences, &proofs);
         let over = view.under(&overlay);
-        let (reply, effect) = decide_one(over, request, operation, &fences, draft)
-            .map_err(|refusal| replay::of_operation(index, refusal))?;
+        let (reply, effect) =
+            decide_one(over, request, operation, &fences, draft).map_err(refused)?;
         for change in draft.decision.changes.iter().skip(done) {
             overlay.lay(view, change);
         }
@@ -116,6 +117,27 @@ fn decide_one(
         | Command::ListProtections { .. }
         | Command::Transact(_) => unreachable!("the edge lets only mutations into a transaction"),
     }
+}
+
+/// The refusal without revisions that the transaction had taken: as it is refused, they are
+/// somebody else's next.
+fn as_before(view: View<'_>, mut refusal: Refusal) -> Refusal {
+    let last = view.state.revision;
+    if let Refusal::VersionMismatch(mismatch) = &mut refusal
+        && mismatch.current.as_ref().is_some_and(|written| written.version > last)
+    {
+        mismatch.current = view.record(&mismatch.key).cloned();
+    } else if let Refusal::FenceRequired(required) = &mut refusal
+        && required.current.as_ref().is_some_and(|(token, _)| token.revision() > last)
+    {
+        let newest = view.newest_holder(&required.resource);
+        required.current = newest.map(|known| (known.granted.token, known.granted.holder.clone()));
+    } else if let Refusal::Held(held) = &mut refusal {
+        for holder in held.holders.iter_mut().filter(|it| it.token.revision() > last) {
+            holder.token = Token(0);
+        }
+    }
+    refusal
 }
 
 fn of_condition(index: usize, refusal: Refusal) -> Refusal {

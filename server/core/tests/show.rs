@@ -173,6 +173,7 @@ fn reply(reply: &Reply) -> String {
             let each: Vec<String> = it.replies.iter().map(self::reply).collect();
             format!("transacted [{}] commit={}{}", each.join("; "), it.commit, again(it.replayed))
         }
+        Reply::Lost(refusal) => format!("lost ({})", self::refusal(refusal)),
         Reply::Record(_)
         | Reply::Records { .. }
         | Reply::RecordPage { .. }

@@ -66,6 +66,7 @@ pub(crate) fn operation(reply: &Reply) -> Option<v1::operation_reply::Reply> {
         | Reply::PrefixUnprotected { .. }
         | Reply::Protections { .. }
         | Reply::Transacted(_) => return record::of(reply),
+        Reply::Lost(refusal) => Out::Refusal(Box::new(refuse::machine(refusal))),
         Reply::SessionOpened { .. } | Reply::SessionAttached(_) | Reply::Notice(_) => return None,
     })
 }

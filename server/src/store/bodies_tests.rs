@@ -7,7 +7,7 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use singletrack_core::change::{Change, RowKey};
@@ -50,9 +50,9 @@ fn start(
 }
 
 fn until(so: impl Fn() -> bool) {
-    let began = Instant::now();
+    let clock = Clock::start();
     while !so() {
-        assert!(began.elapsed() < PATIENCE, "it doesn't come about");
+        assert!(clock.elapsed() < PATIENCE, "it doesn't come about");
         thread::yield_now();
     }
 }

@@ -30,6 +30,8 @@ pub(super) enum Filled {
     Whole,
     /// One is gone: its record was overwritten or deleted.
     Gone,
+    /// The server stops.
+    Closed,
     /// The store could not be read, which is logged.
     Failed,
 }
@@ -64,6 +66,7 @@ pub(super) fn fill(reply: &mut Reply, fetched: Fetched) -> Filled {
         let bytes = match outcome {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return Filled::Gone,
+            Err(StoreError::Closed) => return Filled::Closed,
             Err(error) => {
                 tracing::error!(%error, revision = revision.0, "a stored value can't be read");
                 return Filled::Failed;
@@ -85,9 +88,22 @@ pub(super) fn overtaken() -> CallError {
     }
 }
 
-/// Bytes that were put in.
-pub(super) fn fetched_bytes(reply: &mut Reply) -> usize {
-    infos(reply).filter_map(|info| info.fetched.as_ref()).map(Bytes::len).sum()
+/// About the bytes that a reply will have on the wire.
+pub(super) fn bytes(reply: &mut Reply) -> usize {
+    /// Of a record: versions and lengths. Of a lease or a waiter in a list: nearly all of them.
+    const RECORD: usize = 64;
+    const LEASE: usize = 1_024;
+    if let Reply::Page { leases, .. } = reply {
+        return LEASE * leases.len();
+    }
+    if let Reply::Waiters { waiters, .. } = reply {
+        return LEASE * waiters.len();
+    }
+    let one = |info: &mut RecordInfo| {
+        let shown = if info.showing == Showing::Shown { info.written.value.len() } else { 0 };
+        RECORD + info.written.key.as_str().len() + shown
+    };
+    RECORD + infos(reply).map(one).sum::<usize>()
 }
 
 fn is_wanting(info: &RecordInfo) -> bool {
@@ -127,6 +143,7 @@ fn infos(reply: &mut Reply) -> Box<dyn Iterator<Item = &mut RecordInfo> + '_> {
         | Reply::PrefixProtected { .. }
         | Reply::PrefixUnprotected { .. }
         | Reply::Protections { .. }
+        | Reply::Lost(_)
         | Reply::Transacted(_) => Box::new(std::iter::empty()),
     }
 }

@@ -126,6 +126,7 @@ impl Handle {
             match fetched.map(|fetched| fetch::fill(&mut reply, fetched)) {
                 Ok(Filled::Whole) => return Ok(reply),
                 Ok(Filled::Gone) => {}
+                Ok(Filled::Closed) => return Err(CallError::ShuttingDown),
                 Ok(Filled::Failed) | Err(_) => return Err(CallError::Internal),
             }
         }
@@ -329,15 +330,25 @@ impl Shared {
     }
 
     fn note_unclaimed(&self, returns: Option<Namespace>, unheard: Result<Reply, CallError>) {
-        // Of a transfer too: nobody knows the new lease's id.
-        if let (Some(namespace), Ok(Reply::Acquired(grant) | Reply::Transferred(grant))) =
-            (returns, unheard)
-        {
-            let lease = LeaseRef { lease_id: grant.lease_id, token: grant.token };
-            self.intake().unclaimed.push((namespace, lease));
+        let (Some(namespace), Ok(reply)) = (returns, unheard) else { return };
+        let grants = grants(&reply);
+        if !grants.is_empty() {
+            let grants = grants.into_iter().map(|lease| (namespace.clone(), lease));
+            self.intake().unclaimed.extend(grants);
             self.wake();
         }
     }
+}
+
+/// What a reply grants. Of a transfer too: nobody else knows the new lease's id.
+fn grants(reply: &Reply) -> Vec<LeaseRef> {
+    if let Reply::Acquired(grant) | Reply::Transferred(grant) = reply {
+        return vec![LeaseRef { lease_id: grant.lease_id, token: grant.token }];
+    }
+    if let Reply::Transacted(transacted) = reply {
+        return transacted.replies.iter().flat_map(grants).collect();
+    }
+    Vec::new()
 }
 
 // === impl Intake ===

@@ -18,7 +18,7 @@ pub struct LaneLimits {
     pub total: usize,
 }
 
-/// Bytes of the values that the queued calls of one namespace carry.
+/// Bytes of values and transactions that the queued calls of one namespace carry.
 const NAMESPACE_BYTES_MAX: usize = 64 << 20;
 /// The same of all namespaces together.
 const TOTAL_BYTES_MAX: usize = 256 << 20;
@@ -31,7 +31,7 @@ pub(super) struct Lane {
     /// Namespaces with something queued, next in turn first.
     turns: VecDeque<Namespace>,
     len: usize,
-    /// Of the values that they carry.
+    /// Of the values and transactions that they carry.
     bytes: usize,
 }
 
@@ -43,10 +43,10 @@ struct Queue {
 }
 
 impl Queue {
-    /// The next call and the bytes of its values.
+    /// The next call and what it carries.
     fn pop(&mut self) -> Option<(Request, usize)> {
         let request = self.calls.pop_front()?;
-        let bytes = request.command.value_bytes();
+        let bytes = request.command.bytes();
         self.bytes -= bytes;
         Some((request, bytes))
     }
@@ -89,7 +89,7 @@ impl Lane {
         if self.len >= self.limits.total {
             return Err(overloaded("queued calls of the server", self.limits.total));
         }
-        let bytes = request.command.value_bytes();
+        let bytes = request.command.bytes();
         if bytes > 0 && self.bytes + bytes > TOTAL_BYTES_MAX {
             return Err(overloaded("queued bytes of the server", TOTAL_BYTES_MAX));
         }
@@ -112,7 +112,7 @@ impl Lane {
         Ok(())
     }
 
-    /// Takes up to `most` calls, one from each namespace in turn; no more once their values have
+    /// Takes up to `most` calls, one from each namespace in turn; no more once they carry
     /// `most_bytes`.
     pub(super) fn take(&mut self, most: usize, most_bytes: usize, taken: &mut Vec<Request>) {
         let (mut calls_left, mut bytes_left) = (most, most_bytes);

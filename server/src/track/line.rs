@@ -62,7 +62,8 @@ struct Answered {
     read: Option<Read>,
 }
 
-/// Bytes of values after which no more are fetched before they are heard.
+/// Bytes of answers after which no more are heard at once: the others are fetched and encoded when
+/// these are on their way.
 const HEARD_BYTES: usize = 1 << 20;
 
 /// Where the driver leaves what a line is to hear.
@@ -223,7 +224,7 @@ impl Line {
         }
     }
 
-    /// What is answered, with its values; of those about as many bytes as one frame has. Nothing is
+    /// What is answered, with its values: about as much as [`HEARD_BYTES`] at once. Nothing is
     /// lost when the future is dropped: what is waited for stays first.
     async fn ready(&mut self) -> Vec<Heard> {
         let (mut ready, mut bytes) = (Vec::new(), 0);
@@ -245,12 +246,15 @@ impl Line {
                     // A thread that was lost had panicked.
                     outcome = fetched.map_or(Filled::Failed, |it| fetch::fill(reply, it));
                 }
-                bytes += fetch::fetched_bytes(reply);
+            }
+            if let Heard::Answer(_, Ok(reply)) = &mut first.heard {
+                bytes += fetch::bytes(reply);
             }
             let Some(first) = self.answered.pop_front() else { break };
             ready.extend(match outcome {
                 Filled::Whole => Some(first.heard),
                 Filled::Gone => self.ask_again(first),
+                Filled::Closed => Some(first.heard.failed(CallError::ShuttingDown)),
                 Filled::Failed => Some(first.heard.failed(CallError::Internal)),
             });
         }

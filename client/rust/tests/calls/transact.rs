@@ -176,6 +176,23 @@ async fn a_refusal_names_its_condition_or_its_operation_and_changes_nothing_here
 }
 
 #[tokio::test]
+async fn a_replay_tells_of_a_lease_that_has_ended_since_and_of_all_else() {
+    let (fake, client) = started().await;
+    let lost = v1::Refusal {
+        reason: Reason::LeaseLost.to_wire().into(),
+        message: "it expired".into(),
+        ..Default::default()
+    };
+    fake.say(done(vec![put(17), Reply::Refusal(Box::new(lost))]));
+    let transact = client.transact().put("k", 1).acquire(Acquire::new("a", "ada"));
+    let done = transact.await.unwrap();
+    assert_eq!((done.put(0).unwrap().version, done.lease(1)), (17, None));
+    let TransactReply::Lost { reason, message, .. } = &done.replies[1] else { panic!("{done:?}") };
+    assert_eq!(reason, "LEASE_LOST");
+    assert!(message.contains("it expired"), "{message}");
+}
+
+#[tokio::test]
 async fn an_answer_that_does_not_fit_is_an_error_and_no_panic() {
     let (fake, client) = started().await;
     for replies in [vec![], vec![put(1), put(2)], vec![granted(1)]] {

@@ -59,8 +59,10 @@ impl Model {
                 return Some(Told::Reused);
             }
             let told = self.told_again(&effect.clone());
+            let is_lost = |told: &Told| matches!(told, Told::Lost(_));
             self.met.push(match (&told, kind) {
-                (Told::Lost(_) | Told::Operation(..), _) => Met::ReplayOfLost,
+                (Told::Lost(_), _) => Met::ReplayOfLost,
+                (Told::Transacted { each, .. }, _) if each.iter().any(is_lost) => Met::ReplayOfLost,
                 (_, Kind::Transact) => Met::TransactionReplayed,
                 (_, _) => Met::WriteReplayed,
             });

@@ -164,18 +164,24 @@ impl Model {
         if is_so {
             return Ok(());
         }
-        let told = Told::VersionMismatch(Box::new(Mismatch {
-            key: key.into(),
-            version: Number(record.map_or(0, |it| it.version)),
-            value: record.map(|it| it.value.clone()),
-            by: record.map_or_else(String::new, |it| it.by.clone()),
-        }));
+        let told = self.not_as_expected(namespace, key);
         self.met.push(match (expect, record) {
             (Expect::Absent, _) => Met::NotAbsent,
             (_, None) => Met::NotThere,
             (_, Some(_)) => Met::OtherVersion,
         });
         Err(told)
+    }
+
+    /// What the record is instead.
+    pub(super) fn not_as_expected(&self, namespace: &str, key: &str) -> Told {
+        let record = self.record(namespace, key);
+        Told::VersionMismatch(Box::new(Mismatch {
+            key: key.into(),
+            version: Number(record.map_or(0, |it| it.version)),
+            value: record.map(|it| it.value.clone()),
+            by: record.map_or_else(String::new, |it| it.by.clone()),
+        }))
     }
 
     /// Until when a record lasts that asks for this, from now on.

@@ -323,6 +323,7 @@ fn replied(reply: &Reply) -> Told {
         Reply::SessionOpened { .. } => Told::SessionOpened,
         Reply::SessionKept(remaining_ms) => Told::SessionKept(*remaining_ms),
         Reply::SessionClosed { replayed } => Told::SessionClosed { replayed: *replayed },
+        Reply::Lost(refusal) => refused(refusal),
         Reply::Transacted(it) => Told::Transacted {
             each: it.replies.iter().map(replied).collect(),
             replayed: it.replayed,

@@ -7,7 +7,11 @@ use singletrack_core::{
     types::Target,
 };
 
-use super::{Effect, Kind, Met, Model, Told, Waiter, ask, record::Done};
+use super::{
+    Effect, Kind, Met, Model, Told, Waiter, ask,
+    record::Done,
+    told::{Lacking, Number, OneOf},
+};
 
 impl Model {
     /// A write of a record, or of a protection, by itself.
@@ -94,7 +98,8 @@ impl Model {
                     if index > 0 {
                         self.met.push(Met::LaterOperationRefused);
                     }
-                    return Told::Operation(index, Box::new(within(refused)));
+                    let refused = self.as_before(namespace, within(refused));
+                    return Told::Operation(index, Box::new(refused));
                 }
             }
         }
@@ -188,16 +193,34 @@ impl Model {
         }
     }
 
+    /// A refusal tells no number that the refused transaction would have given.
+    fn as_before(&self, namespace: &str, refused: Told) -> Told {
+        match refused {
+            Told::VersionMismatch(it) if it.version.0 == Number::UNKNOWN.0 => {
+                self.not_as_expected(namespace, &it.key)
+            }
+            Told::FenceRequired(OneOf(lacking)) => Told::FenceRequired(OneOf(
+                lacking.into_iter().map(|it| self.lacks(namespace, it)).collect(),
+            )),
+            other => other,
+        }
+    }
+
+    fn lacks(&self, namespace: &str, (prefix, resource, current): Lacking) -> Lacking {
+        let is_unknown = current.as_ref().is_some_and(|(token, _)| token.0 == Number::UNKNOWN.0);
+        if !is_unknown {
+            return (prefix, resource, current);
+        }
+        let newest = self.holders(namespace, &resource).last().copied();
+        let current = newest.map(|it| (Number(it.token.0), it.holder.clone()));
+        (prefix, resource, current)
+    }
+
     /// The replies of a transaction once more.
     pub(super) fn transacted_again(&self, effects: &[Effect]) -> Told {
-        let mut told = Vec::new();
-        for (index, effect) in effects.iter().enumerate() {
-            match self.told_again(effect) {
-                lost @ Told::Lost(_) => return Told::Operation(index, Box::new(lost)),
-                one => told.push(one),
-            }
-        }
-        Told::Transacted { each: told, replayed: true }
+        // What was granted and has ended since is told as lost; the rest stands.
+        let each = effects.iter().map(|effect| self.told_again(effect)).collect();
+        Told::Transacted { each, replayed: true }
     }
 }
 

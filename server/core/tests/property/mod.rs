@@ -74,7 +74,8 @@ fn nothing_is_wrong_while_much_is_left_for_later() {
 }
 
 fn with_model(steps: &[Step]) -> Tally {
-    let mut pair = if steps.len() % 2 == 0 { Pair::new() } else { Pair::leaving_orphans() };
+    let mut pair =
+        if steps.len().is_multiple_of(2) { Pair::new() } else { Pair::leaving_orphans() };
     steps.iter().for_each(|step| pair.play(step));
     pair.check_rows();
     pair.check_cuts();

@@ -1,6 +1,7 @@
 //! Every field that can be illegal is named by its path, and every default is applied.
 
 mod menu;
+mod records;
 
 use http::HeaderValue;
 use singletrack_core::{

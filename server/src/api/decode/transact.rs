@@ -50,6 +50,7 @@ pub(crate) fn transact(
         .enumerate()
         .filter_map(|(i, it)| operation(&context, i, it, &mut flaws))
         .collect();
+    check_sums(&conditions, &operations, &mut flaws);
     if !flaws.is_empty() {
         return Err(flaws);
     }
@@ -57,6 +58,33 @@ pub(crate) fn transact(
     let identity = context.identify(&request_id, || identity::transact(&transact));
     let command = Command::Transact(Box::new(transact));
     Ok(context.question(identity, age_ms, Box::default(), command))
+}
+
+/// What all parts of a transaction have together: it is decided at one stroke.
+fn check_sums(conditions: &[Condition], operations: &[Operation], flaws: &mut Flaws) {
+    let is_fence = |it: &&Condition| matches!(it, Condition::Fence(_));
+    let fences = conditions.iter().filter(is_fence).count()
+        + operations.iter().map(|it| it.fences.len()).sum::<usize>();
+    let (mut targets, mut actors) = (0, 0);
+    for operation in operations {
+        if let Command::AcquireLease(acquire) = &operation.command {
+            targets += acquire.targets.claims().len();
+            actors += usize::from(acquire.terms.as_ref().is_some_and(|it| it.actor.is_some()));
+        } else if let Command::TransferLease(transfer) = &operation.command {
+            actors += usize::from(transfer.to_actor.is_some());
+        }
+    }
+    for (what, found, maximum) in [
+        ("fences", fences, limits::TRANSACT_FENCES_MAX),
+        ("targets", targets, limits::TRANSACT_TARGETS_MAX),
+        ("operations with an actor", actors, limits::TRANSACT_ACTORS_MAX),
+    ] {
+        if found > maximum {
+            let description =
+                format!("at most {maximum} {what} are expected in all, found {found}");
+            flaws.add_too_large(format_args!("operations"), description);
+        }
+    }
 }
 
 fn condition(i: usize, message: &v1::TransactCondition, flaws: &mut Flaws) -> Option<Condition> {

@@ -61,6 +61,7 @@ pub(super) fn of(reply: &Reply) -> Option<Out> {
         | Reply::SessionKept(_)
         | Reply::SessionClosed { .. }
         | Reply::SessionLeases(_)
+        | Reply::Lost(_)
         | Reply::Notice(_) => return None,
     })
 }

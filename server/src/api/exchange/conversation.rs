@@ -120,9 +120,10 @@ impl<L: Converse> Conversation<L> {
         !self.out.is_empty() && !matches!(self.phase, Phase::Hello)
     }
 
-    /// What is to be sent is not so much that more has to wait.
+    /// What is to be sent is not so much that more has to wait. Welcome, before which nothing is
+    /// sent, never has to.
     pub(super) fn may_hear(&self) -> bool {
-        !self.out.is_enough()
+        matches!(self.phase, Phase::Hello) || !self.out.is_enough()
     }
 
     pub(super) fn next_frame(&mut self) -> Option<v1::ExchangeResponse> {

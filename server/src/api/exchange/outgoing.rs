@@ -17,9 +17,15 @@ const ENOUGH_BYTES: usize = 4 << 20;
 /// Frames to be sent, the last one still filling up.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
-    frames: VecDeque<v1::ExchangeResponse>,
-    /// Bytes of the last frame, and of all.
-    last_bytes: usize,
+    frames: VecDeque<Filling>,
+    /// Bytes of all.
+    bytes: usize,
+}
+
+/// A frame and its bytes.
+#[derive(Debug, Default)]
+struct Filling {
+    frame: v1::ExchangeResponse,
     bytes: usize,
 }
 
@@ -42,7 +48,7 @@ impl Outgoing {
     pub(super) fn welcome(&mut self, welcome: v1::Welcome) {
         self.room(welcome.encoded_len());
         if let Some(first) = self.frames.front_mut() {
-            first.welcome = Some(welcome);
+            first.frame.welcome = Some(welcome);
         }
     }
 
@@ -65,25 +71,20 @@ impl Outgoing {
 
     /// The next frame to send.
     pub(super) fn take(&mut self) -> Option<v1::ExchangeResponse> {
-        let frame = self.frames.pop_front()?;
-        if self.frames.is_empty() {
-            self.bytes = 0;
-            self.last_bytes = 0;
-        } else {
-            // Near enough: all but the last are about full.
-            self.bytes = self.bytes.saturating_sub(FRAME_BYTES).max(self.last_bytes);
-        }
+        let Filling { frame, bytes } = self.frames.pop_front()?;
+        self.bytes -= bytes;
         Some(frame)
     }
 
     fn room(&mut self, bytes: usize) -> &mut v1::ExchangeResponse {
-        if self.frames.is_empty() || self.last_bytes + bytes > FRAME_BYTES {
-            self.frames.push_back(v1::ExchangeResponse::default());
-            self.last_bytes = 0;
+        let has_room = |last: &Filling| last.bytes + bytes <= FRAME_BYTES;
+        if !self.frames.back().is_some_and(has_room) {
+            self.frames.push_back(Filling::default());
         }
-        self.last_bytes += bytes;
         self.bytes += bytes;
-        self.frames.back_mut().expect("one was pushed if there was none")
+        let last = self.frames.back_mut().expect("one was pushed if there was none");
+        last.bytes += bytes;
+        &mut last.frame
     }
 }
 

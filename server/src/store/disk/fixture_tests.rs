@@ -8,16 +8,18 @@
 use std::sync::Arc;
 
 use singletrack_core::{
+    body::{self, Body},
     change::{
-        Change, Effect, LeaseClosed, LeaseEnded, LeaseGranted, NewLease, RequestOf,
-        RequestRemembered, RowKey, SessionEnded, SessionOpened,
+        Change, Effect, LeaseClosed, LeaseEnded, LeaseGranted, NewLease, Protection, RecordDeleted,
+        RecordLife, RecordPut, RecordWritten, RequestOf, RequestRemembered, RowKey, SessionEnded,
+        SessionOpened,
     },
     command::Terms,
     refusal::{LeaseEnd, SessionEnd},
     types::{
-        Actor, CommandHash, DurableMs, Holder, Labels, LeaseId, LockDelay, MaxHold, Mode,
-        Namespace, Permits, Reach, RequestHash, RequestMark, ResourceName, Revision, SessionId,
-        SessionNumber, Target, Targets, Token, Ttl,
+        Actor, CommandHash, ContentType, DurableMs, Holder, Labels, LeaseId, LockDelay, MaxHold,
+        Mode, Namespace, Permits, Reach, RecordKey, RecordTtl, RequestHash, RequestMark,
+        ResourceName, Revision, SessionId, SessionNumber, Target, Targets, Token, Ttl, Value,
     },
 };
 
@@ -229,6 +231,114 @@ fn menu_rows() -> Vec<Change> {
     ]
 }
 
+fn record(key: &str, version: u64, value: Value) -> RecordWritten {
+    RecordWritten {
+        namespace: Namespace::default(),
+        key: RecordKey::parse(key).unwrap(),
+        value,
+        content_type: ContentType::default(),
+        version: Revision(version),
+        created_at: Revision(version),
+        written_by: None,
+        life: None,
+        replaced: None,
+    }
+}
+
+fn body(bytes: impl AsRef<[u8]>) -> Body {
+    Body::new(bytes.as_ref(), |_| body::Digest([0x5d; 16]))
+}
+
+/// A value that is stored by itself.
+fn large(byte: u8) -> Vec<u8> {
+    vec![byte; 4_097]
+}
+
+fn protection(prefix: &str, resource: &str, revision: u64) -> Arc<Protection> {
+    Arc::new(Protection {
+        namespace: Namespace::default(),
+        prefix: RecordKey::parse(prefix).unwrap(),
+        resource: ResourceName::parse(resource).unwrap(),
+        revision: Revision(revision),
+    })
+}
+
+/// What came with format 4: records, protections; the first three entries are in the state too.
+fn record_entries() -> Vec<Vec<Change>> {
+    let written = |record| Change::RecordWritten(Arc::new(record));
+    let until = |at| {
+        let ttl = RecordTtl::parse(3_600_000).unwrap();
+        Some(RecordLife::Until { at: DurableMs(at), ttl })
+    };
+    let note = RecordWritten {
+        content_type: ContentType::parse("text/plain").unwrap(),
+        written_by: Some(Holder::parse("agent-7").unwrap()),
+        life: until(3_610_000),
+        ..record("a/note", 1_302, Value::Text(body("grüße")))
+    };
+    let count = RecordWritten {
+        life: Some(RecordLife::Bound(Token(1_205))),
+        ..record("a/count", 1_303, Value::Counter(-7))
+    };
+    let report = RecordWritten {
+        life: until(3_611_000),
+        ..record("b/report", 1_305, Value::Text(body(large(b'r'))))
+    };
+    let rewritten = RecordWritten {
+        created_at: report.version,
+        replaced: Some(report.version),
+        ..record("b/report", 1_309, Value::Text(body("short")))
+    };
+    let deleted = |key: &str, version: u64, revision: u64, replaced| {
+        Change::RecordDeleted(Arc::new(RecordDeleted {
+            namespace: Namespace::default(),
+            key: RecordKey::parse(key).unwrap(),
+            revision: Revision(revision),
+            version: Revision(version),
+            replaced,
+        }))
+    };
+    let blob = |key, version, byte| written(record(key, version, Value::Data(body(large(byte)))));
+    vec![
+        vec![written(record("a", 1_301, Value::Data(body(vec![0, 255])))), written(note)],
+        vec![written(count), blob("b/blob", 1_304, b'b'), written(report)],
+        vec![
+            blob("b/gone", 1_306, b'g'),
+            Change::PrefixProtected(protection("b", "repo/docs", 1_307)),
+            Change::PrefixProtected(protection("b", "repo/src", 1_308)),
+        ],
+        vec![written(rewritten), blob("b/young", 1_310, b'y')],
+        vec![
+            deleted("b/gone", 1_306, 1_311, Some(Revision(1_306))),
+            deleted("a", 1_301, 1_312, None),
+            Change::PrefixUnprotected(protection("b", "repo/src", 1_313)),
+        ],
+        vec![effect(1_316, record_effects()), effect(1_317, Effect::PrefixUnprotected)],
+    ]
+}
+
+/// A transaction with one of each.
+fn record_effects() -> Effect {
+    let put = RecordPut { version: Revision(1_314), created_at: Revision(1_301) };
+    Effect::Transacted {
+        commit: Revision(1_316),
+        effects: vec![
+            Effect::RecordPut(put),
+            Effect::Incremented { value: i64::MIN, put },
+            Effect::RecordDeleted { version: Revision(1_301) },
+            Effect::PrefixProtected { revision: Revision(1_307) },
+            Effect::PrefixUnprotected,
+        ],
+    }
+}
+
+/// The rows that these leave, in the order of their keys; the last ones there are.
+fn record_rows() -> Vec<Change> {
+    let all: Vec<_> = record_entries().into_iter().flatten().collect();
+    let of = |revision| all.iter().find(|it| it.revision() == Revision(revision)).unwrap().to_row();
+    [1_303, 1_302, 1_304, 1_309, 1_310, 1_307].map(of).to_vec()
+}
+
 /// One of each kind of change; the first two entries are in the state too.
 fn entries() -> Vec<Vec<Change>> {
     let effects = vec![
@@ -327,6 +437,36 @@ fn the_fixture_of_format_3_is_read_whole() {
     assert_eq!(opened.recovered.revision, Revision(1_210));
 }
 
+#[test]
+fn the_fixture_of_format_4_is_read_whole() {
+    let (_home, path) = folder();
+    lay_out(4, &path);
+    let opened = open(&path, 10).unwrap();
+    let mut rows = session_rows();
+    rows.insert(2, lease(1_003, Mode::Shared, Some(MARK)));
+    rows.insert(3, lease(1_007, Mode::Exclusive, None));
+    let mut menu = menu_rows();
+    rows.insert(0, menu.remove(0));
+    rows.extend(menu);
+    rows.extend(record_rows());
+    assert_eq!(opened.recovered.rows, rows);
+    let all = entries().into_iter().chain(session_entries()).chain(menu_entries());
+    let all = all.chain(record_entries()).flatten();
+    let expected: Vec<_> = all.filter(is_memory).collect();
+    assert_eq!(opened.recovered.memory, expected);
+    assert_eq!(opened.recovered.revision, Revision(1_318));
+    let stored =
+        [1_304, 1_305, 1_306, 1_310].map(|revision| opened.reader.body(Revision(revision)));
+    let stored = stored.map(|body| body.unwrap().map(|bytes| bytes[0]));
+    assert_eq!(stored, [Some(b'b'), Some(b'r'), Some(b'g'), None]);
+    let (_, bodies, _) = opened.into_parts();
+    for (version, byte, is_young) in [(1_304, b'b', false), (1_310, b'y', true)] {
+        let version = Revision(version);
+        assert_eq!(bodies.young(version).is_some(), is_young);
+        assert!(bodies.fetch(version).unwrap().unwrap() == large(byte));
+    }
+}
+
 /// Not a check: writes the fixture of the present format anew, when asked to.
 #[test]
 fn the_fixture_of_the_present_format_is_written_when_asked_for() {
@@ -336,7 +476,8 @@ fn the_fixture_of_the_present_format_is_written_when_asked_for() {
     let (_home, path) = folder();
     let mut opened = open(&path, 1_000).unwrap();
     let mut pending = Pending::default();
-    for changes in entries().into_iter().chain(session_entries()).chain(menu_entries()) {
+    let all = entries().into_iter().chain(session_entries()).chain(menu_entries());
+    for changes in all.chain(record_entries()) {
         let commit = changes.last().unwrap().revision();
         let entry = entry(commit.0, changes);
         opened.appender.append(&entry).unwrap();
@@ -365,10 +506,12 @@ fn the_fixture_of_the_present_format_is_written_when_asked_for() {
             opened.snapshotter.marker(commit).unwrap();
             pending.rows.clear();
         }
-        if commit == Revision(1_206) {
-            let pending = std::mem::take(&mut pending.rows).into_iter();
-            let rows: Vec<_> = pending.map(|(key, image)| (key, image.into_written())).collect();
-            opened.snapshotter.slice(&rows, &[]).unwrap();
+        if [Revision(1_206), Revision(1_308)].contains(&commit) {
+            let Pending { rows, bodies, .. } = std::mem::take(&mut pending);
+            let rows: Vec<_> = rows.into_iter().map(|(key, it)| (key, it.into_written())).collect();
+            let bodies: Vec<_> =
+                bodies.into_iter().map(|(key, it)| (key, it.into_written())).collect();
+            opened.snapshotter.slice(&rows, &bodies).unwrap();
             opened.snapshotter.marker(commit).unwrap();
         }
     }

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// The newest format that this version reads, and the one it writes.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// The most a record of the log may weigh, bytes.
 const RECORD_BYTES_MAX: u32 = 2 << 20;

@@ -11,7 +11,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::store::{
     Entry,
-    samples::{data, end, entry, grant, granted, key, remembered},
+    coalesce::Pending,
+    samples::{data, end, entry, grant, granted, key, large, remembered, written},
 };
 
 const SIZES: Sizes = Sizes { segment_bytes: 4_096, record_bytes_max: 2_048 };
@@ -45,17 +46,17 @@ fn a_new_folder_is_for_its_owner_alone() {
     open_small(&path).unwrap();
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
-    assert_eq!(fs::read_to_string(path.join("FORMAT")).unwrap(), "singletrack 3\n");
+    assert_eq!(fs::read_to_string(path.join("FORMAT")).unwrap(), "singletrack 4\n");
 }
 
 #[test]
 fn a_newer_format_is_refused_before_anything_else_is_read() {
     let (_home, path) = folder();
     drop(write(&path, [grant(11)]));
-    fs::write(path.join("FORMAT"), "singletrack 4\n").unwrap();
+    fs::write(path.join("FORMAT"), "singletrack 5\n").unwrap();
     fs::write(path.join("log").join(format!("{:020}.wal", 1)), "of the future").unwrap();
     let said = message(open_small(&path));
-    let expected = "has format 4, this version reads up to 3: use a newer singletrack";
+    let expected = "has format 5, this version reads up to 4: use a newer singletrack";
     assert!(said.ends_with(expected), "{said}");
 }
 
@@ -317,8 +318,12 @@ fn a_row_that_is_missing_from_the_state_is_found() {
 }
 
 /// Flips bits in every file of the state; what is recovered is right, or it is refused.
-fn flips_in_the_state_are_found(path: &Path, per_file: usize) {
-    let expected = expected();
+fn flips_in_the_state_are_found(
+    path: &Path,
+    per_file: usize,
+    open: impl Fn() -> Result<Opened, StoreError>,
+    check: impl Fn(Opened, &str),
+) {
     let files = kept(path);
     for (index, Kept { file, bytes, .. }) in files.iter().enumerate() {
         if !file.starts_with(path.join("state")) {
@@ -330,8 +335,8 @@ fn flips_in_the_state_are_found(path: &Path, per_file: usize) {
             flipped[index].bytes[at] ^= 1 << (at % 8);
             restore(path, &flipped);
             let place = format!("{} at {at} of {}", file.display(), bytes.len());
-            match open_small(path) {
-                Ok(opened) => assert_eq!(opened.recovered.rows, expected, "{place}"),
+            match open() {
+                Ok(opened) => check(opened, &place),
                 Err(StoreError::Damaged { file, .. }) => {
                     assert!(file.starts_with(path), "{place}");
                 }
@@ -345,7 +350,7 @@ fn flips_in_the_state_are_found(path: &Path, per_file: usize) {
 fn a_flipped_bit_in_the_journal_of_the_state_is_found_or_harmless() {
     let (_home, path) = folder();
     snapshotted(&path);
-    flips_in_the_state_are_found(&path, 60);
+    small_flips_are_found(&path, 60);
 }
 
 #[test]
@@ -354,7 +359,66 @@ fn a_flipped_bit_in_the_tables_of_the_state_is_found_or_harmless() {
     snapshotted(&path);
     // fjall moves the journal into tables when it is opened.
     drop(open_small(&path).unwrap());
-    flips_in_the_state_are_found(&path, 40);
+    small_flips_are_found(&path, 40);
+}
+
+fn small_flips_are_found(path: &Path, per_file: usize) {
+    let expected = expected();
+    flips_in_the_state_are_found(
+        path,
+        per_file,
+        || open_small(path),
+        |opened, place| {
+            assert_eq!(opened.recovered.rows, expected, "{place}");
+        },
+    );
+}
+
+const LARGER: Sizes = Sizes { segment_bytes: 8_192, record_bytes_max: 6_144 };
+
+fn put(version: u64) -> Change {
+    written(&format!("k{version}"), version, data(large(version)), None)
+}
+
+/// Two large values in the state, their log released.
+fn snapshotted_values(path: &Path) {
+    let mut opened = open_sized(path, 10, LARGER).unwrap();
+    let mut pending = Pending::default();
+    for version in [11, 12] {
+        let entry = entry(version, vec![put(version)]);
+        opened.appender.append(&entry).unwrap();
+        pending.absorb(&entry);
+    }
+    let Pending { rows, bodies, .. } = pending;
+    let rows: Vec<_> = rows.into_iter().map(|(key, it)| (key, it.into_written())).collect();
+    let bodies: Vec<_> = bodies.into_iter().map(|(key, it)| (key, it.into_written())).collect();
+    opened.snapshotter.slice(&rows, &bodies).unwrap();
+    opened.snapshotter.marker(Revision(12)).unwrap();
+    opened.appender.append(&grant(101)).unwrap();
+    opened.appender.release(Revision(12)).unwrap();
+}
+
+#[test]
+fn a_flipped_bit_in_a_stored_value_is_found_or_harmless() {
+    let check = |opened: Opened, place: &str| {
+        let rows = [granted(101), put(11).to_row(), put(12).to_row()];
+        assert_eq!(opened.recovered.rows, rows, "{place}");
+        for version in [11, 12] {
+            match opened.reader.body(Revision(version)) {
+                Ok(found) => assert!(found == Some(large(version)), "{place}"),
+                Err(StoreError::Damaged { .. }) => {}
+                Err(other) => panic!("{place}: {other}"),
+            }
+        }
+    };
+    for in_tables in [false, true] {
+        let (_home, path) = folder();
+        snapshotted_values(&path);
+        if in_tables {
+            drop(open_sized(&path, 10, LARGER).unwrap());
+        }
+        flips_in_the_state_are_found(&path, 40, || open_sized(&path, 10, LARGER), check);
+    }
 }
 
 #[path = "fixture_tests.rs"]
