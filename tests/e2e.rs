@@ -30,6 +30,8 @@ mod field_recipes;
 mod fields;
 #[path = "e2e/leases.rs"]
 mod leases;
+#[path = "e2e/linear_driver.rs"]
+mod linear_driver;
 #[path = "e2e/linear_etcd.rs"]
 mod linear_etcd;
 #[path = "e2e/linear_records.rs"]

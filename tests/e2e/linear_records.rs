@@ -12,7 +12,7 @@ use crate::{
 // === histories made by hand ===
 
 fn text(text: &str) -> Value {
-    Value::Other(text.to_owned())
+    Value::Text(text.to_owned())
 }
 
 fn put(value: &str, expect: Expect) -> Operation {
@@ -28,15 +28,15 @@ fn delete() -> Operation {
 }
 
 fn found(value: &str, version: u64, created: u64) -> Answer {
-    Answer::Found { value: text(value), version, created }
+    Answer::Found { value: Some(text(value)), version, created: Some(created) }
 }
 
 fn written(version: u64, created: u64) -> Answer {
-    Answer::Written { version, created, value: None }
+    Answer::Written { version, created: Some(created), value: None }
 }
 
 fn counted(value: i64, version: u64, created: u64) -> Answer {
-    Answer::Written { version, created, value: Some(Value::Counter(value)) }
+    Answer::Written { version, created: Some(created), value: Some(Value::Counter(value)) }
 }
 
 /// Asked and answered at these times.
@@ -366,6 +366,7 @@ impl Plain {
         match operation {
             Operation::Get => match self.record.clone() {
                 Some((value, version, created)) => {
+                    let (value, created) = (Some(value), Some(created));
                     (self.clone(), Answer::Found { value, version, created })
                 }
                 None => (self.clone(), Answer::NotFound),
@@ -377,7 +378,7 @@ impl Plain {
             }
             Operation::Put { value, .. } => {
                 let (state, created) = write(value);
-                (state, Answer::Written { version, created, value: None })
+                (state, Answer::Written { version, created: Some(created), value: None })
             }
             Operation::Delete { .. } => {
                 let version = self.record.as_ref().map_or(0, |record| record.1);
@@ -387,14 +388,16 @@ impl Plain {
                 let value = match &self.record {
                     None => 0,
                     Some((Value::Counter(value), ..)) => *value,
-                    Some((Value::Other(_), ..)) => return (self.clone(), Answer::NotACounter),
+                    Some((Value::Text(_) | Value::Data(_) | Value::Digest(_), ..)) => {
+                        return (self.clone(), Answer::NotACounter);
+                    }
                 };
                 let sum = value + delta;
                 if min.is_some_and(|min| sum < min) || max.is_some_and(|max| sum > max) {
                     return (self.clone(), Answer::OutOfBounds { value });
                 }
                 let (state, created) = write(&Value::Counter(sum));
-                let value = Some(Value::Counter(sum));
+                let (value, created) = (Some(Value::Counter(sum)), Some(created));
                 (state, Answer::Written { version, created, value })
             }
         }
@@ -433,11 +436,22 @@ impl Plain {
 
 /// An answer is this one, or leaves out what a record holds.
 fn tells(told: &Answer, whole: &Answer) -> bool {
-    let less = match whole {
-        Answer::Mismatch { version, .. } => Answer::Mismatch { version: *version, value: None },
-        other => other.clone(),
-    };
-    told == whole || *told == less
+    let mut less = whole.clone();
+    if let (Answer::Mismatch { value: None, .. }, Answer::Mismatch { value, .. }) =
+        (told, &mut less)
+    {
+        *value = None;
+    }
+    if let (
+        Answer::Found { value: told, created: made, .. }
+        | Answer::Written { value: told, created: made, .. },
+        Answer::Found { value, created, .. } | Answer::Written { value, created, .. },
+    ) = (told, &mut less)
+    {
+        *value = value.take().filter(|_| told.is_some());
+        *created = created.filter(|_| made.is_some());
+    }
+    *told == less
 }
 
 fn versions(calls: &[RecordCall]) -> Vec<u64> {
@@ -448,7 +462,7 @@ fn versions(calls: &[RecordCall]) -> Vec<u64> {
                 _,
                 Answer::Found { version, created, .. } | Answer::Written { version, created, .. },
             )) => {
-                versions.extend([*version, *created]);
+                versions.extend([Some(*version), *created].into_iter().flatten());
             }
             Some((_, Answer::Deleted { version } | Answer::Mismatch { version, .. })) => {
                 versions.push(*version);
@@ -552,15 +566,19 @@ fn spoil(random: &mut Random, calls: &mut [RecordCall]) {
         _ if random.percent(20) => {
             *at = call.sent;
         }
-        Answer::Found { version, created, value } => match random.within(0..3) {
+        Answer::Found { version, created, value } => match random.within(0..5) {
             0 => *version += 10,
-            1 => *created = (*created + 10).min(*version),
-            _ => *value = text("b"),
+            1 => *created = created.map(|created| (created + 10).min(*version)),
+            2 => *value = Some(text("b")),
+            3 => *created = None,
+            _ => *value = None,
         },
-        Answer::Written { version, created, value } => match random.within(0..3) {
+        Answer::Written { version, created, value } => match random.within(0..5) {
             0 => *version += 10,
-            1 => *created = *version,
-            _ => *value = value.as_ref().map(|_| Value::Counter(1)),
+            1 => *created = Some(*version),
+            2 => *value = value.as_ref().map(|_| Value::Counter(1)),
+            3 => *created = None,
+            _ => *value = None,
         },
         Answer::Deleted { version } | Answer::Mismatch { version, .. } => *version += 10,
         Answer::OutOfBounds { value } => *value += 1,

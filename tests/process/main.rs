@@ -11,6 +11,8 @@
 mod agents;
 #[path = "../support/fake.rs"]
 mod fake;
+#[path = "../support/linear/mod.rs"]
+mod linear;
 #[path = "../support/locks_oracle.rs"]
 mod locks_oracle;
 #[path = "../support/oracle.rs"]
@@ -36,6 +38,7 @@ mod grpcurl;
 mod kill_records;
 mod kill_rounds;
 mod kill_sessions;
+mod linear_kills;
 mod lock;
 mod lock_models;
 mod menu;

@@ -39,6 +39,8 @@ pub(crate) struct Summary {
 pub(crate) struct Condemned {
     pub(crate) record: String,
     pub(crate) broken: Box<Broken>,
+    /// Its lines.
+    pub(crate) lines: String,
 }
 
 // === impl Lines ===
@@ -97,10 +99,10 @@ impl Lines {
                 (None, None, None)
             }
             Some(Answer::Found { value, version, created }) => {
-                (Some(value_to(value)), Some(*version), Some(*created))
+                (value.as_ref().map(value_to), Some(*version), *created)
             }
             Some(Answer::Written { version, created, value }) => {
-                (value.as_ref().map(value_to), Some(*version), Some(*created))
+                (value.as_ref().map(value_to), Some(*version), *created)
             }
             Some(Answer::Deleted { version }) => (None, Some(*version), None),
             Some(Answer::Mismatch { version, value }) => {
@@ -140,7 +142,9 @@ fn name(operation: &Operation) -> &'static str {
 fn value_to(value: &Value) -> Json {
     match value {
         Value::Counter(value) => json!({ "counter": value.to_string() }),
-        Value::Other(text) => json!({ "text": text }),
+        Value::Text(text) => json!({ "text": text }),
+        Value::Data(digits) => json!({ "data": digits }),
+        Value::Digest(digest) => json!({ "digest": digest }),
     }
 }
 
@@ -204,37 +208,39 @@ fn operation(line: &Json) -> Option<Operation> {
 }
 
 fn value(line: &Json) -> Option<Value> {
-    let value = line["value"].as_object()?;
-    if let Some(counter) = value.get("counter") {
-        let number = counter.as_str().and_then(|counter| counter.parse().ok());
-        return Some(Value::Counter(number.unwrap_or_else(|| panic!("no counter: {line}"))));
-    }
-    // Text and data are never equal, so the kind is part of what is compared.
-    Some(Value::Other(Json::from(value.clone()).to_string()))
+    let (kind, value) = line["value"].as_object()?.iter().next()?;
+    let text = value.as_str().unwrap_or_else(|| panic!("no value: {line}"));
+    Some(match kind.as_str() {
+        "counter" => Value::Counter(text.parse().unwrap()),
+        "text" => Value::Text(text.to_owned()),
+        "data" => Value::Data(text.to_owned()),
+        "digest" => Value::Digest(text.to_owned()),
+        _other => panic!("no value: {line}"),
+    })
 }
 
 /// What a line answers.
 fn answer(line: &Json, to: &Operation) -> Answer {
-    let version = || number(line, "version").unwrap_or_else(|| panic!("no version: {line}"));
-    let created = || number(line, "created_at_version").unwrap_or_else(|| panic!("{line}"));
-    let value = value(line);
+    let version = number(line, "version");
+    let known = || version.unwrap_or_else(|| panic!("no version: {line}"));
+    let (created, value) = (number(line, "created_at_version"), value(line));
     match text_of(line, "result").unwrap_or_else(|| panic!("no result: {line}")) {
-        "OK" => match to {
-            Operation::Get => {
-                let value = value.unwrap_or_else(|| panic!("no value: {line}"));
-                Answer::Found { value, version: version(), created: created() }
+        "OK" => match (to, version) {
+            (Operation::Get, None) => Answer::NotFound,
+            (Operation::Get, Some(version)) => Answer::Found { value, version, created },
+            (Operation::Put { .. } | Operation::Increment { .. }, _) => {
+                Answer::Written { version: known(), created, value }
             }
-            Operation::Put { .. } | Operation::Increment { .. } => {
-                Answer::Written { version: version(), created: created(), value }
-            }
-            Operation::Delete { .. } => Answer::Deleted { version: version() },
+            (Operation::Delete { .. }, _) => Answer::Deleted { version: known() },
         },
         "NOT_FOUND" => Answer::NotFound,
-        "VERSION_MISMATCH" => Answer::Mismatch { version: version(), value },
+        "VERSION_MISMATCH" => Answer::Mismatch { version: known(), value },
         "NOT_A_COUNTER" => Answer::NotACounter,
         "OUT_OF_BOUNDS" => match value {
             Some(Value::Counter(value)) => Answer::OutOfBounds { value },
-            Some(Value::Other(_)) | None => panic!("no counter: {line}"),
+            Some(Value::Text(_) | Value::Data(_) | Value::Digest(_)) | None => {
+                panic!("no counter: {line}")
+            }
         },
         _other => Answer::Refused,
     }
@@ -264,13 +270,20 @@ pub(crate) fn judge_text(text: &str) -> Result<Summary, Condemned> {
                 )) => {}
             }
         }
-        judge(&calls).map_err(|broken| Condemned { record, broken })?;
+        judge(&calls).map_err(|broken| {
+            let of_it = |line: &&str| {
+                let line: Json = serde_json::from_str(line).unwrap_or_default();
+                line["resource"] == *record
+            };
+            let lines = text.lines().filter(of_it).map(|line| format!("{line}\n")).collect();
+            Condemned { record, broken, lines }
+        })?;
     }
     Ok(summary)
 }
 
 impl std::fmt::Display for Condemned {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "record {}: {}", self.record, self.broken)
+        write!(f, "record {}: {}its whole history:\n{}", self.record, self.broken, self.lines)
     }
 }

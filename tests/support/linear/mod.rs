@@ -17,6 +17,7 @@ use std::{
     hash::Hash,
 };
 
+pub(crate) mod drive;
 pub(crate) mod file;
 pub(crate) mod record;
 

@@ -7,11 +7,15 @@ use std::fmt;
 
 use super::{Call, Fault, Model, check};
 
-/// What a record holds; text and data are told apart by whoever writes them down.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// What a record holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Value {
     Counter(i64),
-    Other(String),
+    Text(String),
+    /// Bytes, as hex digits.
+    Data(String),
+    /// Text or data that is too long to write down. Whoever shortens a value always does it so.
+    Digest(String),
 }
 
 /// What a write expects.
@@ -32,15 +36,15 @@ pub(crate) enum Operation {
     Delete { expect: Expect },
 }
 
-/// What it is answered.
+/// What it is answered. What a history leaves out isn't judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// To a read.
-    Found { value: Value, version: u64, created: u64 },
+    Found { value: Option<Value>, version: u64, created: Option<u64> },
     /// To a read: there is none.
     NotFound,
     /// To a write; with what a counter has become.
-    Written { version: u64, created: u64, value: Option<Value> },
+    Written { version: u64, created: Option<u64>, value: Option<Value> },
     /// To a delete; 0: there was none.
     Deleted { version: u64 },
     /// It is not as expected: its version, 0 for none, and what it holds, if that was told.
@@ -135,7 +139,7 @@ impl State {
     fn get(&self, answer: Option<&Answer>) -> Option<Self> {
         let Some(answer) = answer else { return Some(self.clone()) };
         if let Answer::Found { value, version, created } = answer {
-            return self.holds(value).then(|| self.seen(*version, Some(*created)))?;
+            return self.holds(value.as_ref()).then(|| self.seen(*version, *created))?;
         }
         self.absent().filter(|_| *answer == Answer::NotFound)
     }
@@ -143,7 +147,7 @@ impl State {
     fn put(&self, value: &Value, expect: Expect, answer: Option<&Answer>) -> Vec<Self> {
         let written = self.met(expect).and_then(|met| {
             let Some(answer) = answer else { return met.written(value, None) };
-            let Answer::Written { version, created, value: None } = answer else { return None };
+            let Answer::Written { version, created, .. } = answer else { return None };
             met.written(value, Some((*version, *created)))
         });
         written.into_iter().chain(self.mismatched(expect, answer)).collect()
@@ -171,7 +175,7 @@ impl State {
         let is = match self.record.as_ref().map(|record| &record.value) {
             None => 0,
             Some(Value::Counter(value)) => *value,
-            Some(Value::Other(_)) => {
+            Some(Value::Text(_) | Value::Data(_) | Value::Digest(_)) => {
                 let may_be = matches!(answer, None | Some(Answer::NotACounter));
                 return may_be.then(|| self.clone());
             }
@@ -185,8 +189,9 @@ impl State {
         };
         let becomes = Value::Counter(becomes);
         let Some(answer) = answer else { return self.written(&becomes, None) };
-        let Answer::Written { version, created, value: Some(told) } = answer else { return None };
-        (*told == becomes).then(|| self.written(&becomes, Some((*version, *created))))?
+        let Answer::Written { version, created, value } = answer else { return None };
+        let fits = value.as_ref().is_none_or(|told| *told == becomes);
+        fits.then(|| self.written(&becomes, Some((*version, *created))))?
     }
 
     /// With what is known if it is as expected; absent: it isn't.
@@ -205,7 +210,7 @@ impl State {
             None => self.clone(),
             Some(answer) => {
                 let Answer::Mismatch { version, value } = answer else { return None };
-                let holds = value.as_ref().is_none_or(|value| self.holds(value));
+                let holds = *version == 0 || self.holds(value.as_ref());
                 let known = if *version == 0 { self.absent() } else { self.seen(*version, None) };
                 known.filter(|_| holds)?
             }
@@ -225,8 +230,10 @@ impl State {
         self.record.is_none().then(|| self.clone())
     }
 
-    fn holds(&self, value: &Value) -> bool {
-        self.record.as_ref().is_some_and(|record| record.value == *value)
+    /// It holds this, or whatever if that isn't said.
+    fn holds(&self, value: Option<&Value>) -> bool {
+        let same = |record: &Held| value.is_none_or(|value| record.value == *value);
+        self.record.as_ref().is_some_and(same)
     }
 
     /// With what is known if the record has this version, and was created with that one; absent:
@@ -261,7 +268,7 @@ impl State {
 
     /// After a write, with its version and that of the creation where they are known; absent: they
     /// can't be these.
-    fn written(&self, value: &Value, told: Option<(u64, u64)>) -> Option<Self> {
+    fn written(&self, value: &Value, told: Option<(u64, Option<u64>)>) -> Option<Self> {
         let made = match self.record.as_ref() {
             None => Created::Last,
             Some(Held { created: Created::Last, version, .. }) => {
@@ -274,7 +281,7 @@ impl State {
         let unseen = Self { floor: self.floor, record: Some(record) };
         match told {
             None => Some(unseen),
-            Some((version, created)) => unseen.seen(version, Some(created)),
+            Some((version, created)) => unseen.seen(version, created),
         }
     }
 
