@@ -63,6 +63,15 @@ pub(super) struct Intake {
     pub(super) gathers: bool,
 }
 
+/// How calls that come together take their turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turns {
+    /// Renewals and keep-alives go before the others.
+    ByKind,
+    /// All in the order in which they came.
+    InOrder,
+}
+
 /// Calls that are worth waking the track for while an entry is being written. Fewer are decided when
 /// that is done: they could not be written before.
 pub(super) const LOT: usize = 32;
@@ -239,18 +248,22 @@ impl Shared {
     /// True if that is worth waking the track for.
     fn push(&self, request: Request) -> Result<bool, CallError> {
         let mut intake = self.intake();
-        intake.push(request)?;
+        intake.push(request, Turns::ByKind)?;
         Ok(intake.is_work())
     }
 
     /// Hands over the calls of a line, in this order; those that can't be taken.
-    pub(super) fn push_all(&self, requests: Vec<Request>) -> Vec<(CallId, CallError)> {
+    pub(super) fn push_all(
+        &self,
+        requests: Vec<Request>,
+        turns: Turns,
+    ) -> Vec<(CallId, CallError)> {
         let mut refused = Vec::new();
         let is_work = {
             let mut intake = self.intake();
             for request in requests {
                 let call = request.call;
-                if let Err(error) = intake.push(request) {
+                if let Err(error) = intake.push(request, turns) {
                     refused.push((call, error));
                 }
             }
@@ -360,9 +373,12 @@ impl Intake {
         self.renewals.len() > 0 || self.commands.len() >= least
     }
 
-    fn push(&mut self, request: Request) -> Result<(), CallError> {
+    fn push(&mut self, request: Request, turns: Turns) -> Result<(), CallError> {
         if self.closing || self.failed {
             return Err(CallError::ShuttingDown);
+        }
+        if turns == Turns::InOrder {
+            return self.commands.push(request);
         }
         match request.command {
             Command::RenewLeases(_) | Command::KeepSessionAlive(_) => self.renewals.push(request),

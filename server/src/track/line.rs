@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use super::{
     CallError, Heard, Question,
     fetch::{self, Fetching, Filled},
-    handle::Shared,
+    handle::{Shared, Turns},
 };
 
 /// Notices kept for a line that doesn't listen; further ones are lost, as any of them is a hint.
@@ -46,6 +46,8 @@ pub struct Line {
     answered: VecDeque<Answered>,
     /// Of the first of these: its values are on their way.
     fetching: Option<Fetching>,
+    /// It is known to be its session's.
+    is_attached: bool,
 }
 
 /// A read, and how often it was asked.
@@ -153,6 +155,7 @@ impl Line {
             reads: HashMap::default(),
             answered: VecDeque::new(),
             fetching: None,
+            is_attached: false,
         }
     }
 
@@ -174,7 +177,10 @@ impl Line {
             }
             requests.push(self.request(self.id(call), question));
         }
-        for (call, error) in self.shared.push_all(requests) {
+        // A renewal that went before the others here would come on a stream that is not yet the
+        // session's, and be dropped.
+        let turns = if self.is_attached { Turns::ByKind } else { Turns::InOrder };
+        for (call, error) in self.shared.push_all(requests, turns) {
             let tag = OfLine::read(call).and_then(|of| {
                 self.reads.remove(&of.call);
                 self.tags.remove(&of.call)
@@ -188,7 +194,7 @@ impl Line {
     /// acknowledgement is said again with the next.
     pub fn tell(&mut self, question: Question) {
         let request = self.request(NOBODY, question);
-        self.shared.push_all(vec![request]);
+        self.shared.push_all(vec![request], Turns::ByKind);
     }
 
     /// Ends the waits of these questions.
@@ -199,15 +205,18 @@ impl Line {
         if calls.is_empty() {
             return;
         }
-        self.shared.push_all(vec![Request {
-            call: NOBODY,
-            namespace: namespace.clone(),
-            mark: None,
-            origin: None,
-            age_ms: 0,
-            fences: Box::default(),
-            command: Command::CancelWaits(calls),
-        }]);
+        self.shared.push_all(
+            vec![Request {
+                call: NOBODY,
+                namespace: namespace.clone(),
+                mark: None,
+                origin: None,
+                age_ms: 0,
+                fences: Box::default(),
+                command: Command::CancelWaits(calls),
+            }],
+            Turns::ByKind,
+        );
     }
 
     /// Waits for what there is to hear; never empty. Nothing is lost when the future is dropped.
@@ -274,7 +283,7 @@ impl Line {
         self.tags.insert(call, tag);
         let request = self.request(self.id(call), question.clone());
         self.reads.insert(call, Read { question, attempts: attempts + 1 });
-        let (_, error) = self.shared.push_all(vec![request]).pop()?;
+        let (_, error) = self.shared.push_all(vec![request], Turns::ByKind).pop()?;
         self.tags.remove(&call);
         self.reads.remove(&call);
         Some(Heard::Answer(tag, Err(error)))
@@ -297,6 +306,7 @@ impl Line {
             if let Ok(Reply::Notice(notice)) = result {
                 self.answered.push_back(Answered { heard: Heard::Notice(notice), read: None });
             } else if let Some(tag) = self.tags.remove(&call) {
+                self.is_attached |= matches!(result, Ok(Reply::SessionAttached(_)));
                 let read = if self.reads.is_empty() { None } else { self.reads.remove(&call) };
                 self.answered.push_back(Answered { heard: Heard::Answer(tag, result), read });
             }

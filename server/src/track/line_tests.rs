@@ -88,6 +88,30 @@ async fn a_dropped_line_ends_its_waits_and_a_new_one_goes_on_with_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewal_right_behind_a_resumption_is_answered() {
+    let rig = Rig::new();
+    let own = grant(rig.handle.call(acquire("a", 200, 0)).await);
+    let mut first = rig.handle.line();
+    first.submit(vec![(1, open(SESSION)), (2, attach(SESSION))]);
+    answers(&mut first, vec![1, 2]).await;
+    let of_session = |command| Question {
+        of: Some(OfSession { session: SESSION, seq: None }),
+        ..question(command)
+    };
+    let lease = LeaseRef { lease_id: own.lease_id, token: own.token };
+    let renew = || of_session(Command::RenewLeases([lease].into()));
+    let mut second = rig.handle.line();
+    second.submit(vec![(1, attach(SESSION)), (2, renew())]);
+    second.submit(vec![(3, of_session(Command::KeepSessionAlive(SESSION)))]);
+    let answers = answers(&mut second, vec![1, 2, 3]).await;
+    assert!(matches!(answers[&2], Ok(Reply::Renewed(_))), "{answers:?}");
+    assert!(matches!(answers[&3], Ok(Reply::SessionKept(_))), "{answers:?}");
+    // From now on they go before the others again.
+    second.submit(vec![(4, renew())]);
+    self::answers(&mut second, vec![4]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wait_is_cancelled_by_its_tag() {
     let rig = Rig::new();
     grant(rig.handle.call(acquire("a", 200, 0)).await);
