@@ -39,7 +39,7 @@ async fn thousands_of_histories_of_records_are_linearizable() {
     let summary = judge_text(&driver.lines.text()).unwrap_or_else(|it| panic!("{it}\n{again}"));
     assert_eq!(summary.records, HISTORIES, "{summary:?}\n{again}");
     let few = [summary.unknown, summary.mismatches, summary.written].into_iter().min();
-    assert!(few >= Some(HISTORIES), "there was too little of something: {summary:?}\n{again}");
+    assert!(few >= Some(HISTORIES / 2), "there was too little of something: {summary:?}\n{again}");
     rig.stop().await;
 }
 

@@ -341,6 +341,26 @@ fn a_long_history_is_judged_in_time() {
     wrong(&calls);
 }
 
+/// The example of the page, and whatever file somebody wants to be judged.
+#[test]
+fn a_history_file_is_judged() {
+    let page = include_str!("../../docs/history-format.md");
+    let (_, example) = page.split_once("```json\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let summary = judge_text(example).unwrap_or_else(|condemned| panic!("{condemned}"));
+    assert_eq!((summary.records, summary.calls, summary.unknown), (1, 3, 1), "{summary:?}");
+    let later = example.lines().last().unwrap().replace("final", "draft");
+    let again = r#"{"event":"invoke","call":3,"slot":1,"at_us":2500,"op":"get","resource":"plan"}"#;
+    let stale = later.replace("2400", "2600").replace("1754000000000012", "1754000000000007");
+    judge_text(&format!("{example}{again}\n{stale}\n")).unwrap_err();
+    judge_text(&example.replace(r#""expect":"1754000000000007""#, r#""expect":"1""#)).unwrap_err();
+
+    if let Some(path) = std::env::var_os("SINGLETRACK_HISTORY") {
+        let text = std::fs::read_to_string(path).expect("SINGLETRACK_HISTORY is a file");
+        judge_text(&text).unwrap_or_else(|condemned| panic!("{condemned}"));
+    }
+}
+
 // === random ones ===
 
 /// What there is, with every version known: the second model. Each write that nobody was told of

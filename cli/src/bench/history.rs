@@ -6,6 +6,7 @@
 
 use std::{
     fs::File,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     io::{self, BufWriter, Write as _},
     path::Path,
     sync::{
@@ -16,8 +17,8 @@ use std::{
     thread::JoinHandle,
 };
 
-use serde_json::{Value, json};
-use singletrack::Error;
+use serde_json::{Value as Json, json};
+use singletrack::{Error, Value};
 use tokio::time::Instant;
 
 /// Lines that wait for the thread.
@@ -29,17 +30,26 @@ pub(super) struct History {
     thread: JoinHandle<io::Result<()>>,
 }
 
+/// What a call asks, beside what it is about.
+#[derive(Default)]
+pub(super) struct Asked {
+    pub(super) value: Option<Json>,
+    pub(super) delta: Option<i64>,
+}
+
 /// What an answer said.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 pub(super) struct Told {
-    token: Option<u64>,
-    version: Option<u64>,
+    pub(super) token: Option<u64>,
+    pub(super) version: Option<u64>,
+    pub(super) created_at_version: Option<u64>,
+    pub(super) value: Option<Json>,
 }
 
 /// Hands lines over.
 #[derive(Clone)]
 pub(super) struct Writer {
-    lines: SyncSender<Value>,
+    lines: SyncSender<Json>,
     calls: Arc<AtomicU64>,
     started: Instant,
 }
@@ -50,7 +60,7 @@ impl History {
     /// Begins a file.
     pub(super) fn start(path: &Path) -> io::Result<Self> {
         let mut file = BufWriter::new(File::create(path)?);
-        let (lines, written) = sync_channel::<Value>(LINES);
+        let (lines, written) = sync_channel::<Json>(LINES);
         let thread = std::thread::Builder::new().name("history".into()).spawn(move || {
             for line in written {
                 writeln!(file, "{line}")?;
@@ -73,27 +83,16 @@ impl History {
     }
 }
 
-// === impl Told ===
-
-impl Told {
-    pub(super) const fn token(token: Option<u64>) -> Self {
-        Self { token, version: None }
-    }
-
-    pub(super) const fn version(version: Option<u64>) -> Self {
-        Self { token: None, version }
-    }
-}
-
 // === impl Writer ===
 
 impl Writer {
     /// A call begins; its number.
-    pub(super) fn invoke(&self, slot: u32, op: &str, resource: Option<&str>) -> u64 {
+    pub(super) fn invoke(&self, slot: u32, op: &str, resource: Option<&str>, asked: Asked) -> u64 {
         let call = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         self.write(json!({
             "event": "invoke", "call": call, "slot": slot, "at_us": self.at_us(),
             "op": op, "resource": resource,
+            "value": asked.value, "delta": text(asked.delta),
         }));
         call
     }
@@ -116,8 +115,9 @@ impl Writer {
         self.write(json!({
             "event": event, "call": call, "slot": slot, "at_us": self.at_us(),
             "op": op, "resource": resource,
-            "token": told.token.map(|token| token.to_string()),
-            "version": told.version.map(|version| version.to_string()), "result": result,
+            "token": text(told.token), "version": text(told.version),
+            "created_at_version": text(told.created_at_version), "value": told.value,
+            "result": result,
         }));
     }
 
@@ -125,8 +125,27 @@ impl Writer {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    fn write(&self, line: Value) {
+    fn write(&self, line: Json) {
         // A thread that failed says so at the end.
         let _failed = self.lines.send(line);
+    }
+}
+
+/// A number as JSON has room for it.
+fn text(number: Option<impl ToString>) -> Option<String> {
+    number.map(|number| number.to_string())
+}
+
+/// What a record holds, in short: equal values come out equal.
+pub(super) fn short(value: &Value) -> Json {
+    let digest = |bytes: &[u8]| {
+        let mut hasher = DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        json!({ "digest": format!("{:016x}", hasher.finish()) })
+    };
+    match value {
+        Value::Data(data) => digest(data),
+        Value::Text(text) => digest(text.as_bytes()),
+        Value::Counter(value) => json!({ "counter": value.to_string() }),
     }
 }

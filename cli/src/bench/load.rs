@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use singletrack::{Acquire, Bytes, Client, Error, Lease, Release};
+use singletrack::{Acquire, Bytes, Client, Error, Lease, Release, Value};
 use tokio::{task::JoinHandle, time::Instant};
 
-use super::history::{Told, Writer};
+use super::history::{Asked, Told, Writer, short};
 use crate::args::RecordOp;
 
 /// Bytes of a payload.
@@ -120,14 +120,14 @@ impl Slot {
     async fn prepare(&self) -> Result<(), Error> {
         if let Cycle::Record { op: RecordOp::Get, value } = &self.cycle {
             for number in 0..RECORDS {
-                self.client.record(self.key("record", number)).put(value.clone()).await?;
+                self.write(&self.key("record", number), value).await?;
             }
         }
         Ok(())
     }
 
     async fn ping(&self) -> Result<(), Error> {
-        let call = self.invoke("ping", None);
+        let call = self.invoke("ping", None, Asked::default);
         let result = self.client.ping_with(vec![7; PAYLOAD_BYTES]).await;
         self.returned(call, "ping", None, Told::default(), result.as_ref().err());
         result.map(drop)
@@ -136,21 +136,21 @@ impl Slot {
     async fn lock(&self, with_session: bool) -> Result<(), Error> {
         // A new name each time, as of jobs and files: 32 bytes.
         let resource = format!("bench/slot-{:05}/job-{:011}", self.number, self.rounds);
-        let call = self.invoke("acquire", Some(&resource));
+        let call = self.invoke("acquire", Some(&resource), Asked::default);
         let mut wish = Acquire::new(resource.as_str(), format!("slot-{}", self.number)).ttl(TTL);
         if with_session {
             wish = wish.with_session();
         }
         let lease = self.client.acquire(wish).await;
-        let told = Told::token(lease.as_ref().ok().map(|lease| lease.token));
+        let told = Told { token: lease.as_ref().ok().map(|lease| lease.token), ..Told::default() };
         self.returned(call, "acquire", Some(&resource), told, lease.as_ref().err());
         self.release(&lease?).await
     }
 
     async fn release(&self, lease: &Lease) -> Result<(), Error> {
-        let call = self.invoke("release", Some(lease.resource()));
+        let call = self.invoke("release", Some(lease.resource()), Asked::default);
         let result = self.client.release(Release::of(lease)).await;
-        let told = Told::token(Some(lease.token));
+        let told = Told { token: Some(lease.token), ..Told::default() };
         self.returned(call, "release", Some(lease.resource()), told, result.as_ref().err());
         result.map(drop)
     }
@@ -163,35 +163,61 @@ impl Slot {
     }
 
     async fn put(&self, value: &Bytes) -> Result<(), Error> {
-        let key = self.key("record", self.rounds);
-        let call = self.invoke("put", Some(&key));
-        let result = self.client.record(key.as_str()).put(value.clone()).await;
-        let told = Told::version(result.as_ref().ok().map(|written| written.version));
-        self.returned(call, "put", Some(&key), told, result.as_ref().err());
+        self.write(&self.key("record", self.rounds), value).await
+    }
+
+    async fn write(&self, key: &str, value: &Bytes) -> Result<(), Error> {
+        let asks = || Asked { value: Some(short(&Value::Data(value.clone()))), ..Asked::default() };
+        let call = self.invoke("put", Some(key), asks);
+        let result = self.client.record(key).put(value.clone()).await;
+        let told = result.as_ref().map_or_else(
+            |_| Told::default(),
+            |written| Told {
+                version: Some(written.version),
+                created_at_version: Some(written.created_at_version),
+                ..Told::default()
+            },
+        );
+        self.returned(call, "put", Some(key), told, result.as_ref().err());
         result.map(drop)
     }
 
     async fn get(&self) -> Result<(), Error> {
         let key = self.key("record", self.rounds);
-        let call = self.invoke("get", Some(&key));
+        let call = self.invoke("get", Some(&key), Asked::default);
         let result = self.client.record(key.as_str()).get().await;
         let record = result.as_ref().ok().and_then(Option::as_ref);
-        let told = Told::version(record.map(|record| record.version));
+        let told =
+            record.filter(|_| self.history.is_some()).map_or_else(Told::default, |record| Told {
+                version: Some(record.version),
+                created_at_version: Some(record.created_at_version),
+                value: record.value.as_ref().map(short),
+                ..Told::default()
+            });
         self.returned(call, "get", Some(&key), told, result.as_ref().err());
         result.map(drop)
     }
 
     async fn increment(&self) -> Result<(), Error> {
         let key = self.key("counter", self.rounds);
-        let call = self.invoke("increment", Some(&key));
+        let asks = || Asked { delta: Some(1), ..Asked::default() };
+        let call = self.invoke("increment", Some(&key), asks);
         let result = self.client.record(key.as_str()).increment(1).await;
-        let told = Told::version(result.as_ref().ok().map(|added| added.version));
+        let told = result.as_ref().map_or_else(
+            |_| Told::default(),
+            |added| Told {
+                version: Some(added.version),
+                created_at_version: Some(added.created_at_version),
+                value: Some(short(&Value::Counter(added.value))),
+                ..Told::default()
+            },
+        );
         self.returned(call, "increment", Some(&key), told, result.as_ref().err());
         result.map(drop)
     }
 
     async fn transact(&self, value: &Bytes) -> Result<(), Error> {
-        let call = self.invoke("transact", None);
+        let call = self.invoke("transact", None, Asked::default);
         let result = self
             .client
             .transact()
@@ -200,15 +226,21 @@ impl Slot {
             .increment(self.key("counter", self.rounds), 1)
             .increment(self.key("counter", self.rounds + 1), 1)
             .await;
-        let told = Told::version(result.as_ref().ok().map(|done| done.commit_revision));
+        let version = result.as_ref().ok().map(|done| done.commit_revision);
+        let told = Told { version, ..Told::default() };
         self.returned(call, "transact", None, told, result.as_ref().err());
         result.map(drop)
     }
 
     // === history ===
 
-    fn invoke(&self, op: &'static str, resource: Option<&str>) -> u64 {
-        self.history.as_ref().map_or(0, |history| history.invoke(self.number, op, resource))
+    fn invoke(
+        &self,
+        op: &'static str,
+        resource: Option<&str>,
+        asks: impl FnOnce() -> Asked,
+    ) -> u64 {
+        self.history.as_ref().map_or(0, |history| history.invoke(self.number, op, resource, asks()))
     }
 
     fn returned(

@@ -37,6 +37,8 @@ const LONG_TEXT: usize = 5_000;
 const SHORT_BYTES: usize = 1_024;
 /// Nobody's deadline.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait after a call without an answer.
+const MOMENT: Duration = Duration::from_millis(20);
 /// After so long without an answer a call is not sent again.
 const SETTLE_LIMIT: Duration = Duration::from_secs(20);
 
@@ -214,6 +216,10 @@ impl Client {
                 let place = (self.slot, call, self.driver.at_us());
                 self.driver.lines.returned(place, &self.key, operation, answer.as_ref(), &result);
             }
+            if answer.is_none() {
+                // Until the next server is there; or this one has only a moment of weakness.
+                let _ = tokio::time::timeout(MOMENT, self.reach.changed()).await;
+            }
             if !goes_on {
                 return;
             }
@@ -223,8 +229,6 @@ impl Client {
                 call = self.driver.lines.invoke(self.slot, at, &self.key, operation);
             }
             unanswered = true;
-            // Until the next server is there; or this one has only a moment of weakness.
-            let _ = tokio::time::timeout(Duration::from_millis(20), self.reach.changed()).await;
         }
     }
 
