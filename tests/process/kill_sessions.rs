@@ -54,7 +54,11 @@ async fn sessions_outlive_kills_under_load_and_no_lease_is_lost_or_doubled() {
     };
     let summary = match judge(&events) {
         Ok(summary) => summary,
-        Err(broken) => panic!("{broken}\nthe server said:\n{log}\n{again}"),
+        Err(broken) => {
+            let is_odd = |event: &&Event| matches!(event, Event::Unexpected { .. });
+            let odd: Vec<_> = events.iter().filter(is_odd).take(20).collect();
+            panic!("{broken}\n{odd:#?}\nthe server said:\n{log}\n{again}");
+        }
     };
     assert!(
         summary.grants >= 10 * summary.kills,
