@@ -185,7 +185,8 @@ impl Reason {
     }
 
     /// True if it was given after looking for the request id among those that are remembered, so
-    /// that it also says that no earlier attempt under the same id took effect. The others say
+    /// that it also says that no earlier attempt under the same id had taken effect by then. (One
+    /// that is still on its way may, later.) The others say
     /// nothing of earlier attempts: their age must go on.
     #[must_use]
     pub const fn answers_for_earlier(self) -> bool {

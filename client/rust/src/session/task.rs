@@ -86,6 +86,9 @@ pub(super) struct Task {
     welcome_by: Option<Instant>,
     /// When this stream said hello, which keeps a session alive.
     hello_sent: Moment,
+    /// What was believed to live with the session before this stream said hello: all of it must be
+    /// in the welcome. What came since, by unary calls, need not.
+    believed: HashSet<String>,
 }
 
 /// An open session.
@@ -157,6 +160,7 @@ impl Task {
             kept: mpsc::channel(4),
             welcome_by: None,
             hello_sent: Moment::default(),
+            believed: HashSet::new(),
         }
     }
 
@@ -216,6 +220,7 @@ impl Task {
         };
         let endpoint = self.client.endpoint(self.attempts);
         self.attempts = self.attempts.wrapping_add(1);
+        self.believed = self.calls.believed();
         self.connecting = Some(Box::pin(connect(self.client.clone(), endpoint, hello)));
     }
 
@@ -342,7 +347,8 @@ impl Task {
         open.keep_at = now + ttl / 3;
         let left = Duration::from_millis(welcome.remaining_ms);
         open.life.extend(self.hello_sent.plus(left).minus(margin(ttl)));
-        let believed = self.calls.believed();
+        let mut believed = self.calls.believed();
+        believed.retain(|lease_id| self.believed.contains(lease_id));
         open.listing = (!believed.is_empty()).then_some(Listing { believed });
         self.show(Some(welcome.session_id));
         self.listed(welcome.held, welcome.next_page_token);
