@@ -42,6 +42,12 @@ pub(super) type Fetching = JoinHandle<Fetched>;
 /// Puts those values in that are young; the revisions of the others.
 pub(super) fn fill_young(bodies: &Bodies, reply: &mut Reply) -> Vec<Revision> {
     let mut rest = Vec::new();
+    // By far the most reads are of one value that is at hand.
+    if let Reply::Record(info) = reply
+        && !is_wanting(info)
+    {
+        return rest;
+    }
     for info in infos(reply).filter(|info| is_wanting(info)) {
         info.fetched = bodies.young(info.written.version);
         if info.fetched.is_none() {
@@ -99,11 +105,14 @@ pub(super) fn bytes(reply: &mut Reply) -> usize {
     if let Reply::Waiters { waiters, .. } = reply {
         return LEASE * waiters.len();
     }
-    let one = |info: &mut RecordInfo| {
+    let one = |info: &RecordInfo| {
         let shown = if info.showing == Showing::Shown { info.written.value.len() } else { 0 };
         RECORD + info.written.key.as_str().len() + shown
     };
-    RECORD + infos(reply).map(one).sum::<usize>()
+    if let Reply::Record(info) = reply {
+        return RECORD + one(info);
+    }
+    RECORD + infos(reply).map(|info| one(info)).sum::<usize>()
 }
 
 fn is_wanting(info: &RecordInfo) -> bool {

@@ -20,7 +20,7 @@ use singletrack_core::{
 use tokio::sync::Notify;
 
 use super::{
-    CallError, Heard, Question,
+    CallError, Heard, OfSession, Question,
     fetch::{self, Fetching, Filled},
     handle::{Shared, Turns},
 };
@@ -40,8 +40,11 @@ pub struct Line {
     /// Calls under way, and what the stream knows them by.
     tags: HashMap<u32, u64, RandomState>,
     next: u32,
-    /// Reads under way, to be asked again if what they find is overwritten meanwhile.
+    /// Reads of several records under way, to be asked again if what they find is overwritten
+    /// meanwhile. (That of one is known by its answer.)
     reads: HashMap<u32, Read, RandomState>,
+    /// The session of the stream, as its questions name it.
+    of: Option<OfSession>,
     /// What is answered and was not heard yet.
     answered: VecDeque<Answered>,
     /// Of the first of these: its values are on their way.
@@ -153,6 +156,7 @@ impl Line {
             tags: HashMap::default(),
             next: 1,
             reads: HashMap::default(),
+            of: None,
             answered: VecDeque::new(),
             fetching: None,
             is_attached: false,
@@ -173,7 +177,10 @@ impl Line {
             let call = if is_own { 0 } else { self.number_call() };
             self.tags.insert(call, tag);
             if question.command.reads_values() {
-                self.reads.insert(call, Read { question: question.clone(), attempts: 1 });
+                self.of = question.of;
+                if !matches!(question.command, Command::GetRecord(_)) {
+                    self.reads.insert(call, Read { question: question.clone(), attempts: 1 });
+                }
             }
             requests.push(self.request(self.id(call), question));
         }
@@ -241,7 +248,9 @@ impl Line {
             && let Some(first) = self.answered.front_mut()
         {
             let mut outcome = Filled::Whole;
-            if let (Heard::Answer(_, Ok(reply)), Some(_)) = (&mut first.heard, &first.read) {
+            if let Heard::Answer(_, Ok(reply)) = &mut first.heard
+                && (first.read.is_some() || matches!(reply, Reply::Record(_)))
+            {
                 let wanted = fetch::fill_young(&self.shared.bodies, reply);
                 if !wanted.is_empty() {
                     if !ready.is_empty() {
@@ -270,12 +279,28 @@ impl Line {
         ready
     }
 
+    /// What had led to the answer that a record is there.
+    fn read_of(&self, result: &Result<Reply, CallError>) -> Option<Read> {
+        let Ok(Reply::Record(info)) = result else { return None };
+        let question = Question {
+            namespace: info.written.namespace.clone(),
+            mark: None,
+            of: self.of,
+            age_ms: 0,
+            fences: Box::default(),
+            command: Command::GetRecord(info.written.key.clone()),
+        };
+        Some(Read { question, attempts: 1 })
+    }
+
     /// What a read has found was overwritten: it is decided anew, unless that was in vain too often.
     fn ask_again(&mut self, answered: Answered) -> Option<Heard> {
-        let Answered { heard, read: Some(Read { question, attempts }) } = answered else {
+        let Answered { heard: Heard::Answer(tag, result), read } = answered else {
             return Some(answered.heard);
         };
-        let Heard::Answer(tag, _) = heard else { return Some(heard) };
+        let Some(Read { question, attempts }) = read.or_else(|| self.read_of(&result)) else {
+            return Some(Heard::Answer(tag, result));
+        };
         if attempts >= fetch::ATTEMPTS_MAX {
             return Some(Heard::Answer(tag, Err(fetch::overtaken())));
         }
