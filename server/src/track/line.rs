@@ -94,6 +94,22 @@ pub(super) struct OfLine {
     pub(super) call: u32,
 }
 
+// === impl Answered ===
+
+impl Answered {
+    fn may_be_large(&self) -> bool {
+        let Heard::Answer(_, Ok(reply)) = &self.heard else { return false };
+        matches!(
+            reply,
+            Reply::Record(_)
+                | Reply::Records { .. }
+                | Reply::RecordPage { .. }
+                | Reply::Page { .. }
+                | Reply::Waiters { .. }
+        )
+    }
+}
+
 // === impl OfLine ===
 
 impl OfLine {
@@ -229,7 +245,10 @@ impl Line {
     /// Waits for what there is to hear; never empty. Nothing is lost when the future is dropped.
     pub async fn hear(&mut self) -> Vec<Heard> {
         loop {
-            self.take();
+            let heard = self.take();
+            if !heard.is_empty() {
+                return heard;
+            }
             let heard = self.ready().await;
             if !heard.is_empty() {
                 return heard;
@@ -320,20 +339,29 @@ impl Line {
         self.tags.len()
     }
 
-    /// Takes what the driver has left.
-    fn take(&mut self) {
+    /// Takes what the driver has left: what is small and whole is handed on; from the first that may
+    /// be large, or without its values, all is kept for [`Self::ready`].
+    fn take(&mut self) -> Vec<Heard> {
         let (answers, ended) = {
             let mut left = self.sink.left();
             left.notices = 0;
             (std::mem::take(&mut left.answers), left.ended.clone())
         };
+        let mut heard = Vec::with_capacity(answers.len());
         for (call, result) in answers {
-            if let Ok(Reply::Notice(notice)) = result {
-                self.answered.push_back(Answered { heard: Heard::Notice(notice), read: None });
+            let one = if let Ok(Reply::Notice(notice)) = result {
+                Answered { heard: Heard::Notice(notice), read: None }
             } else if let Some(tag) = self.tags.remove(&call) {
                 self.is_attached |= matches!(result, Ok(Reply::SessionAttached(_)));
                 let read = if self.reads.is_empty() { None } else { self.reads.remove(&call) };
-                self.answered.push_back(Answered { heard: Heard::Answer(tag, result), read });
+                Answered { heard: Heard::Answer(tag, result), read }
+            } else {
+                continue;
+            };
+            if self.answered.is_empty() && !one.may_be_large() {
+                heard.push(one.heard);
+            } else {
+                self.answered.push_back(one);
             }
         }
         if let Some(error) = ended {
@@ -341,6 +369,7 @@ impl Line {
             self.answered.extend(rest.map(|heard| Answered { heard, read: None }));
             self.reads.clear();
         }
+        heard
     }
 
     fn request(&self, call: CallId, question: Question) -> Request {
