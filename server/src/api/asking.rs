@@ -64,3 +64,14 @@ impl<A: Ask> Asking<A> {
         status::of_call(&CallError::Internal, &self.metrics)
     }
 }
+
+/// Asks, and encodes the one reply that fits the question.
+macro_rules! call {
+    ($self:ident, $request:ident, $decode:path, $pattern:pat => $encode:expr) => {{
+        let $pattern = $self.0.ask(&$request, $decode).await? else {
+            return Err($self.0.mismatch());
+        };
+        Ok(::tonic::Response::new($encode))
+    }};
+}
+pub(super) use call;

@@ -7,7 +7,11 @@ use singletrack_proto::v1::{self, lease_service_server::LeaseService};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    api::{Ask, asking::Asking, decode, encode, refuse},
+    api::{
+        Ask,
+        asking::{Asking, call},
+        decode, encode, refuse,
+    },
     telemetry::Metrics,
 };
 
@@ -20,16 +24,6 @@ impl<A: Ask> Leases<A> {
     pub(crate) fn new(track: A, metrics: Arc<Metrics>) -> Self {
         Self(Asking::new(track, metrics))
     }
-}
-
-/// Asks, and encodes the one reply that fits the question.
-macro_rules! call {
-    ($self:ident, $request:ident, $decode:path, $pattern:pat => $encode:expr) => {{
-        let $pattern = $self.0.ask(&$request, $decode).await? else {
-            return Err($self.0.mismatch());
-        };
-        Ok(Response::new($encode))
-    }};
 }
 
 #[tonic::async_trait]

@@ -9,7 +9,11 @@ use singletrack_proto::v1::{
 use tonic::{Request, Response, Status};
 
 use crate::{
-    api::{Ask, asking::Asking, decode, encode},
+    api::{
+        Ask,
+        asking::{Asking, call},
+        decode, encode,
+    },
     telemetry::Metrics,
 };
 
@@ -33,16 +37,6 @@ impl<A: Ask> Transactions<A> {
     pub(crate) fn new(track: A, metrics: Arc<Metrics>) -> Self {
         Self(Asking::new(track, metrics))
     }
-}
-
-/// Asks, and encodes the one reply that fits the question.
-macro_rules! call {
-    ($self:ident, $request:ident, $decode:path, $pattern:pat => $encode:expr) => {{
-        let $pattern = $self.0.ask(&$request, $decode).await? else {
-            return Err($self.0.mismatch());
-        };
-        Ok(Response::new($encode))
-    }};
 }
 
 #[tonic::async_trait]
