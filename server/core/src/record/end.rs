@@ -6,12 +6,12 @@ use super::{expect, protect};
 use crate::{
     change::{Change, Effect, RecordDeleted, RecordLife, RecordWritten},
     command::{Expectation, Request},
-    decision::{Draft, check_fences},
+    decision::Draft,
     fence::Fences,
     limits,
     overlay::View,
+    record,
     refusal::Refusal,
-    replay,
     reply::Reply,
     state::State,
     types::{Ms, RecordKey},
@@ -25,19 +25,12 @@ pub(crate) fn delete(
     expect: Option<Expectation>,
     draft: &mut Draft,
 ) -> Result<Reply, Refusal> {
-    if let Some(effect) = replay::find(view, request)? {
-        return replay::again(view, effect);
-    }
-    check_fences(view, &request.fences)?;
-    let fences = Fences::new(view, &request.fences);
-    match delete_within(view, key, expect, &fences, draft) {
+    let told = record::decide_once(view, request, draft, |fences, draft| {
+        delete_within(view, key, expect, fences, draft)
+    });
+    match told {
         Err(Refusal::AlreadyDone) => Ok(Reply::RecordDeleted { version: None, replayed: false }),
-        Err(refusal) => Err(refusal),
-        Ok((reply, effect)) => {
-            replay::check_room(view, request)?;
-            replay::remember(view, request, effect, draft);
-            Ok(reply)
-        }
+        told => told,
     }
 }
 

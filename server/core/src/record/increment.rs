@@ -9,11 +9,11 @@ use super::{
 use crate::{
     change::Effect,
     command::{IncrementRecord, Request},
-    decision::{Draft, check_fences},
+    decision::Draft,
     fence::Fences,
     overlay::View,
+    record,
     refusal::{OutOfBounds, Refusal},
-    replay,
     reply::Reply,
     types::{ContentType, Value},
 };
@@ -25,15 +25,9 @@ pub(crate) fn decide(
     increment: &IncrementRecord,
     draft: &mut Draft,
 ) -> Result<Reply, Refusal> {
-    if let Some(effect) = replay::find(view, request)? {
-        return replay::again(view, effect);
-    }
-    check_fences(view, &request.fences)?;
-    let fences = Fences::new(view, &request.fences);
-    let (reply, effect) = decide_within(view, request, increment, &fences, draft)?;
-    replay::check_room(view, request)?;
-    replay::remember(view, request, effect, draft);
-    Ok(reply)
+    record::decide_once(view, request, draft, |fences, draft| {
+        decide_within(view, request, increment, fences, draft)
+    })
 }
 
 /// Decides an increment within a transaction.

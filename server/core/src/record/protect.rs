@@ -5,12 +5,12 @@ use alloc::{boxed::Box, sync::Arc};
 use crate::{
     change::{Change, Effect, Protection},
     command::{Protect, Request},
-    decision::{Draft, check_cap, check_fences},
+    decision::{Draft, check_cap},
     fence::Fences,
     limits,
     overlay::View,
+    record,
     refusal::{Cap, FenceRequired, Refusal},
-    replay,
     reply::Reply,
     types::{RecordKey, ResourceName},
 };
@@ -46,23 +46,16 @@ pub(crate) fn protect(
     protect: &Protect,
     draft: &mut Draft,
 ) -> Result<Reply, Refusal> {
-    if let Some(effect) = replay::find(view, request)? {
-        return replay::again(view, effect);
-    }
-    check_fences(view, &request.fences)?;
-    let fences = Fences::new(view, &request.fences);
-    match protect_within(view, protect, &fences, draft) {
+    let told = record::decide_once(view, request, draft, |fences, draft| {
+        protect_within(view, protect, fences, draft)
+    });
+    match told {
         Err(Refusal::AlreadyDone) => {
             let since = view.protection(&protect.prefix, &protect.resource);
             let revision = since.expect("it is there already");
             Ok(Reply::PrefixProtected { revision, existed: true, replayed: false })
         }
-        Err(refusal) => Err(refusal),
-        Ok((reply, effect)) => {
-            replay::check_room(view, request)?;
-            replay::remember(view, request, effect, draft);
-            Ok(reply)
-        }
+        told => told,
     }
 }
 
@@ -104,21 +97,14 @@ pub(crate) fn unprotect(
     protect: &Protect,
     draft: &mut Draft,
 ) -> Result<Reply, Refusal> {
-    if let Some(effect) = replay::find(view, request)? {
-        return replay::again(view, effect);
-    }
-    check_fences(view, &request.fences)?;
-    let fences = Fences::new(view, &request.fences);
-    match unprotect_within(view, protect, &fences, draft) {
+    let told = record::decide_once(view, request, draft, |fences, draft| {
+        unprotect_within(view, protect, fences, draft)
+    });
+    match told {
         Err(Refusal::AlreadyDone) => {
             Ok(Reply::PrefixUnprotected { existed: false, replayed: false })
         }
-        Err(refusal) => Err(refusal),
-        Ok((reply, effect)) => {
-            replay::check_room(view, request)?;
-            replay::remember(view, request, effect, draft);
-            Ok(reply)
-        }
+        told => told,
     }
 }
 

@@ -6,12 +6,12 @@ use super::{expect, protect};
 use crate::{
     change::{Change, Effect, RecordLife, RecordPut, RecordWritten},
     command::{PutRecord, RecordLifetime, Request},
-    decision::{Draft, check_cap, check_fences},
+    decision::{Draft, check_cap},
     fence::Fences,
     lease,
     overlay::View,
+    record,
     refusal::{Cap, Refusal},
-    replay,
     reply::Reply,
     types::{ContentType, Holder, RecordKey, Value},
 };
@@ -23,15 +23,9 @@ pub(crate) fn decide(
     put: &PutRecord,
     draft: &mut Draft,
 ) -> Result<Reply, Refusal> {
-    if let Some(effect) = replay::find(view, request)? {
-        return replay::again(view, effect);
-    }
-    check_fences(view, &request.fences)?;
-    let fences = Fences::new(view, &request.fences);
-    let (reply, effect) = decide_within(view, request, put, &fences, draft)?;
-    replay::check_room(view, request)?;
-    replay::remember(view, request, effect, draft);
-    Ok(reply)
+    record::decide_once(view, request, draft, |fences, draft| {
+        decide_within(view, request, put, fences, draft)
+    })
 }
 
 /// Decides a put within a transaction.
